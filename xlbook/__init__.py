@@ -1,0 +1,1 @@
+"""xlbook: cross-lingual Transformers, one working assistant at a time."""

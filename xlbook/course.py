@@ -1,0 +1,228 @@
+"""Run the chapters from the command line: execute every notebook, measure it, write it as ``.ipynb`` and HTML.
+
+Each notebook runs in a fresh kernel in the active profile. The result is a folder that can be read without Jupyter,
+and a table: minutes, peak memory, claims held.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+
+from xlbook.claims import MARK
+from xlbook.runtime import did_you_mean, progress
+
+CELL_SECONDS = 1800
+"""A cell that runs longer than this has hung."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one chapter."""
+
+    stem: str
+    """File name without ending, such as ``01_tokenization``."""
+    minutes: float
+    """Wall-clock minutes."""
+    peak_gb: float
+    """Largest resident memory of kernel and children, in 10^9 bytes."""
+    claims: int
+    """Number of claims that held."""
+    error: str = ""
+    """Empty, or the error that stopped the chapter."""
+
+
+def notebooks_folder() -> Path:
+    """Return the folder with the chapters: ``notebooks`` here or beside the package.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    for folder in (Path.cwd() / "notebooks", Path.cwd(), Path(__file__).resolve().parents[1] / "notebooks"):
+        if any(folder.glob("[0-9][0-9]_*.ipynb")):
+            return folder
+    raise FileNotFoundError("No notebooks here. Run this in the folder of the course, where `notebooks/` lies.")
+
+
+def chapters(wanted: Sequence[str] = ()) -> list[Path]:
+    """Return the notebook files of some chapters, in order; of all chapters if none is named.
+
+    Args:
+        wanted: numbers (``06``, ``6``) or stems (``06_finetuning``).
+
+    Raises:
+        ValueError: for a chapter that does not exist.
+    """
+    found = {f.stem: f for f in sorted(notebooks_folder().glob("[0-9][0-9]_*.ipynb"))}
+    by_number = {stem[:2]: file for stem, file in found.items()}
+    if not wanted:
+        return list(found.values())
+    chosen = []
+    for name in wanted:
+        file = found.get(name) or by_number.get(name.zfill(2))
+        if file is None:
+            raise ValueError(f"No chapter {name!r}. {did_you_mean(name, sorted(by_number))}")
+        chosen.append(file)
+    return sorted(set(chosen))
+
+
+class PeakMemory:
+    """Watches the memory of this process's children until it is stopped (the notebook's kernel is one of them)."""
+
+    def __init__(self) -> None:
+        self.peak, self.done = 0, threading.Event()
+        self.thread = threading.Thread(target=self.watch, daemon=True)
+
+    def watch(self) -> None:
+        """Record the largest sum of resident memory, five times a second."""
+        import psutil
+
+        me = psutil.Process()
+        while not self.done.wait(0.2):
+            used = 0
+            for child in me.children(recursive=True):
+                try:
+                    used += child.memory_info().rss
+                except psutil.Error:
+                    continue
+            self.peak = max(self.peak, used)
+
+    def __enter__(self) -> PeakMemory:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.done.set()
+        self.thread.join()
+
+
+def run_chapter(file: Path, out: Path) -> Result:
+    """Execute one notebook and write it as ``.ipynb`` and HTML.
+
+    A chapter that fails is written too, as far as it came, with its error in the result.
+
+    Args:
+        file: the notebook.
+        out: folder for the results.
+    """
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    notebook = nbformat.read(file, as_version=4)
+    cells = [c for c in notebook.cells if c.cell_type == "code"]
+    bar = iter(progress(cells, label=file.stem, unit="cell"))
+    client = NotebookClient(
+        notebook,
+        timeout=CELL_SECONDS,
+        resources={"metadata": {"path": str(file.parent)}},
+        on_cell_executed=lambda **_: next(bar, None),
+    )
+    started, error = time.perf_counter(), ""
+    quieted = os.environ.get("XLBOOK_QUIET")
+    os.environ["XLBOOK_QUIET"] = "1"
+    with PeakMemory() as memory:
+        try:
+            client.execute()
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as failure:
+            error = str(failure).strip().splitlines()[-1]
+        finally:
+            os.environ.pop("XLBOOK_QUIET") if quieted is None else os.environ.update(XLBOOK_QUIET=quieted)
+    minutes = (time.perf_counter() - started) / 60
+    tidy(notebook)
+    out.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, out / file.name)
+    (out / f"{file.stem}.html").write_text(to_html(notebook, file.stem), encoding="utf-8")
+    return Result(file.stem, minutes, memory.peak / 1e9, count_claims(notebook), error)
+
+
+def tidy(notebook) -> None:
+    """Drop what differs from run to run and says nothing to a reader: standard error and execution times."""
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+
+
+def count_claims(notebook) -> int:
+    """Return how many claims a notebook's outputs report."""
+    texts = [o.get("text", "") for c in notebook.cells if c.cell_type == "code" for o in c.outputs]
+    return sum(line.startswith(MARK) for text in texts for line in "".join(text).splitlines())
+
+
+def to_html(notebook, title: str) -> str:
+    """Render a notebook as one HTML page, with the alt text of its figures."""
+    from bs4 import BeautifulSoup
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(template_name="lab", exclude_input_prompt=True, exclude_output_prompt=True)
+    page, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
+    soup = BeautifulSoup(page, "html.parser")
+    texts = iter(alt_texts(notebook))
+    for image in soup.select("img[src^='data:image/png']"):
+        image["alt"] = next(texts, image.get("alt", ""))
+    return str(soup)
+
+
+def alt_texts(notebook) -> list[str]:
+    """Return the alt texts of all figures in a notebook's outputs, in order."""
+    found = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                found.append(output.get("metadata", {}).get("image/png", {}).get("alt", ""))
+    return found
+
+
+def write_index(results: Sequence[Result], out: Path) -> Path:
+    """Write an index page that links the chapters and shows the table and the report card; return its file."""
+    from xlbook import reportcard
+    from xlbook.figures import Markup, table
+
+    lines = [
+        {
+            "chapter": Markup(f'<a href="{r.stem}.html">{r.stem}</a>'),
+            "minutes": r.minutes,
+            "peak memory (GB)": r.peak_gb,
+            "claims held": r.claims,
+            "result": r.error or "ran to the end",
+        }
+        for r in results
+    ]
+    card = reportcard.show().markup if reportcard.rows() else ""
+    style = "body{font:16px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em;color:#1b2a41}"
+    page = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>xlbook</title><style>{style}</style></head>'
+        f"<body><h1>xlbook</h1><p>The chapters as they ran on this machine.</p>"
+        f"{table(lines, 'Chapters').markup}<h2>Report card</h2>{card}</body></html>"
+    )
+    file = out / "index.html"
+    file.write_text(page, encoding="utf-8")
+    return file
+
+
+def text_table(results: Sequence[Result]) -> str:
+    """Return the closing table for the terminal."""
+    lines = [f"{'chapter':<22}{'minutes':>9}{'peak GB':>9}{'claims':>8}  result"]
+    for r in results:
+        outcome = r.error or "ran to the end"
+        lines.append(f"{r.stem:<22}{r.minutes:>9.1f}{r.peak_gb:>9.2f}{r.claims:>8}  {outcome}")
+    return "\n".join(lines)
+
+
+def text_card() -> str:
+    """Return the report card for the terminal."""
+    from xlbook import reportcard
+    from xlbook.languages import COURSE
+
+    lines = [f"{'':3} {'method':<46}" + "".join(f"{c:>6}" for c in (*COURSE, "avg9", "worst"))]
+    for row in reportcard.rows():
+        summary = reportcard.summary(row["scores"])
+        scores = [*(row["scores"][c] for c in COURSE), summary["others"], summary["worst"]]
+        lines.append(f"{row['chapter']:3} {row['method'][:45]:<46}" + "".join(f"{s:>6.2f}" for s in scores))
+    return "\n".join(lines)

@@ -1,0 +1,426 @@
+"""Fine-tune an encoder on commands: classify intents, tag slots, and measure what carries over to other languages.
+
+Zero-shot cross-lingual transfer means: train in the source language, test in the target language, and choose nothing by
+looking at the target. Shapes: B commands, L tokens, D hidden size, C classes, T tags.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from xlbook import training
+from xlbook.checkpoints import Encoder
+from xlbook.metrics import accuracy, slot_f1
+from xlbook.records import SLOTS, Command
+from xlbook.representations import E5_PREFIX, cosine, normalize, pooling, sorted_batches
+from xlbook.training import Settings
+
+SCALE = 10.0
+"""Unit vectors differ by a few hundredths; the probe and the head see them centred and times this."""
+IGNORED = -100
+"""Label of a word piece that the loss leaves out (PyTorch's convention)."""
+TAGS = ("O", *(f"{edge}-{slot}" for slot in SLOTS for edge in "BI"))
+
+
+# --- baselines and probes on frozen vectors -------------------------------------------------------------------------------
+
+
+def majority(train_labels: Sequence[str], count: int) -> list[str]:
+    """Predict the most frequent training label ``count`` times: the floor under every other number.
+
+    >>> majority(["a", "b", "b"], 2)
+    ['b', 'b']
+    """
+    return [max(sorted(set(train_labels)), key=list(train_labels).count)] * count
+
+
+def character_tfidf(train: Sequence[Command], *, seed: int = 0):
+    """Return a fitted baseline that knows no meaning: character 1-4-grams, TF-IDF, logistic regression."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    model = make_pipeline(
+        TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True),
+        LogisticRegression(C=10, max_iter=1000, class_weight="balanced", random_state=seed),
+    )
+    return model.fit([c.text for c in train], [c.intent for c in train])
+
+
+def nearest_label(queries: np.ndarray, items: np.ndarray, labels: Sequence[str]) -> list[str]:
+    """Give each query the label of its most similar item: (Q, D), (N, D) -> Q labels."""
+    return [labels[i] for i in cosine(queries, items).argmax(axis=1)]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A linear classifier on frozen sentence vectors."""
+
+    labels: tuple[str, ...]
+    """Class names in the order of the rows of ``weight``."""
+    center: np.ndarray
+    """Mean of the unit training vectors, shape (D,)."""
+    weight: np.ndarray
+    """Shape (C, D)."""
+    bias: np.ndarray
+    """Shape (C,)."""
+
+    def scores(self, vectors: np.ndarray) -> np.ndarray:
+        """Return one logit for each class: (N, D) -> (N, C)."""
+        return (normalize(vectors) - self.center) * SCALE @ self.weight.T + self.bias
+
+    def predict(self, vectors: np.ndarray) -> list[str]:
+        """Return the best class of each vector."""
+        return [self.labels[i] for i in self.scores(vectors).argmax(axis=1)]
+
+
+def fit_probe(vectors: np.ndarray, labels: Sequence[str], *, strength: float = 1.0) -> Probe:
+    """Fit a class-balanced logistic regression on centred unit vectors.
+
+    Args:
+        vectors: frozen sentence vectors, shape (N, D).
+        labels: N class names.
+        strength: inverse of the L2 penalty; larger fits the training set more closely.
+
+    Reference: Alain and Bengio (2017), Understanding intermediate layers using linear classifier probes.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    unit = normalize(vectors)
+    center = unit.mean(axis=0)
+    model = LogisticRegression(C=strength, max_iter=3000, class_weight="balanced")
+    model.fit((unit - center) * SCALE, list(labels))
+    weight, bias = model.coef_, model.intercept_
+    if len(model.classes_) == 2:
+        weight, bias = np.vstack([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    return Probe(tuple(map(str, model.classes_)), center, weight, bias)
+
+
+# --- classification ---------------------------------------------------------------------------------------------------------
+
+
+class Classifier(nn.Module):
+    """Encoder, pooling and one linear layer: a command in, one logit for each intent out.
+
+    Args:
+        body: a ``transformers`` encoder.
+        labels: the C class names.
+        pool: ``mean``, ``first`` or ``max``.
+        dropout: share of the head's inputs that are dropped in training.
+
+    Reference: Devlin et al. (2019), BERT, section 4.1; mean pooling instead of ``[CLS]``.
+    """
+
+    def __init__(self, body: nn.Module, labels: Sequence[str], *, pool: str = "mean", dropout: float = 0.1):
+        super().__init__()
+        size = body.config.hidden_size
+        self.body, self.labels, self.pool = body, tuple(labels), pooling(pool)
+        self.dropout, self.head = nn.Dropout(dropout), nn.Linear(size, len(labels))
+        self.register_buffer("center", torch.zeros(size))
+
+    def forward(self, input_ids, attention_mask, labels=None) -> dict[str, torch.Tensor]:
+        states = self.body(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # (B, L, D)
+        sentence = nn.functional.normalize(self.pool(states, attention_mask), dim=-1)  # (B, D)
+        logits = self.head(self.dropout((sentence - self.center) * SCALE))  # (B, C)
+        if labels is None:
+            return {"logits": logits}
+        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+    def start_from(self, probe: Probe) -> None:
+        """Copy a probe into the head, so that fine-tuning begins where the frozen vectors end.
+
+        Raises:
+            ValueError: if the probe has other classes.
+
+        Reference: Kumar et al. (2022), Fine-Tuning can Distort Pretrained Features, section 4 (LP-FT).
+        """
+        if probe.labels != self.labels:
+            raise ValueError(f"The probe knows {len(probe.labels)} classes, the classifier {len(self.labels)}, or others.")
+        with torch.no_grad():
+            self.head.weight.copy_(torch.from_numpy(probe.weight))
+            self.head.bias.copy_(torch.from_numpy(probe.bias))
+            self.center.copy_(torch.from_numpy(probe.center))
+
+
+def freeze(body: nn.Module, *, layers: int, embeddings: bool = True) -> int:
+    """Freeze the embeddings and the lowest layers; return how many parameters still learn.
+
+    Args:
+        body: an encoder with ``embeddings`` and ``encoder.layer``.
+        layers: number of layers, counted from the input, that stay as they are.
+        embeddings: whether the embeddings stay as they are.
+
+    Raises:
+        ValueError: if the encoder has fewer layers.
+    """
+    stack = body.encoder.layer
+    if not 0 <= layers <= len(stack):
+        raise ValueError(f"layers={layers}: this encoder has {len(stack)} layers; give 0 to {len(stack)}.")
+    body.requires_grad_(True)
+    for module in ([body.embeddings] if embeddings else []) + list(stack[:layers]):
+        module.requires_grad_(False)
+    return sum(p.numel() for p in body.parameters() if p.requires_grad)
+
+
+def encode_commands(tokenizer, commands: Sequence[Command], labels: Sequence[str], *, prefix: str = E5_PREFIX) -> list:
+    """Turn commands into training examples: ``input_ids`` and the class number as ``labels``.
+
+    Raises:
+        ValueError: if a command has an intent that is not among the labels.
+    """
+    number = {label: i for i, label in enumerate(labels)}
+    if strange := {c.intent for c in commands} - number.keys():
+        raise ValueError(f"Intents {sorted(strange)} are not among the {len(number)} labels of this classifier.")
+    tokens = tokenizer([prefix + c.text for c in commands], truncation=True, max_length=64)["input_ids"]
+    return [{"input_ids": ids, "labels": number[c.intent]} for ids, c in zip(tokens, commands)]
+
+
+def collator(tokenizer) -> Callable[[list[dict]], dict]:
+    """Return a function that pads ``input_ids`` and, where labels are lists, the labels with :data:`IGNORED`."""
+
+    def collate(examples: list[dict]) -> dict:
+        batch = dict(tokenizer.pad({"input_ids": [e["input_ids"] for e in examples]}, return_tensors="pt"))
+        labels = [e["labels"] for e in examples]
+        if isinstance(labels[0], list):
+            width = batch["input_ids"].shape[1]
+            labels = [row + [IGNORED] * (width - len(row)) for row in labels]
+        return batch | {"labels": torch.tensor(labels)}
+
+    return collate
+
+
+def classify(
+    encoder: Encoder,
+    commands: Sequence[Command],
+    labels: Sequence[str],
+    settings: Settings | None = None,
+    *,
+    frozen_layers: int = 4,
+    pool: str = "mean",
+    probe: Probe | None = None,
+    **fit_options,
+) -> tuple[Classifier, training.History]:
+    """Fine-tune a copy of the encoder as an intent classifier.
+
+    Args:
+        encoder: the pretrained encoder; it is not changed.
+        commands: training commands, in the source language for zero-shot transfer.
+        labels: the C class names.
+        settings: how long and how fast.
+        frozen_layers: layers, from the input, that stay as they are (the embeddings always do).
+        pool: how token vectors become one vector.
+        probe: start the head from this probe (otherwise from random weights).
+        **fit_options: passed on to :func:`xlbook.training.fit`.
+
+    Returns:
+        The classifier in evaluation mode and the training history.
+    """
+    settings = settings or Settings()
+    torch.manual_seed(settings.seed)
+    model = Classifier(copy.deepcopy(encoder.model), labels, pool=pool)
+    freeze(model.body, layers=frozen_layers)
+    if probe is not None:
+        model.start_from(probe)
+    examples = encode_commands(encoder.tokenizer, commands, labels)
+    options = {"balanced": True} | fit_options
+    history = training.fit(model, examples, collator(encoder.tokenizer), settings, **options)
+    return model, history
+
+
+@torch.inference_mode()
+def predict_intents(model: Classifier, tokenizer, texts: Sequence[str], *, prefix: str = E5_PREFIX) -> list[str]:
+    """Return the most probable intent of each text."""
+    logits = run(model, tokenizer, texts, prefix=prefix)
+    return [model.labels[int(row.argmax())] for row in logits]
+
+
+def run(model: nn.Module, tokenizer, texts: Sequence[str], *, prefix: str, batch_size: int = 64) -> list[torch.Tensor]:
+    """Return the logits of each text, in order: C numbers for a classifier, (tokens, T) for a tagger."""
+    if isinstance(texts, str):
+        raise TypeError("Received one string; give a list of texts: [text].")
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    tokens = tokenizer([prefix + t for t in texts], truncation=True, max_length=128)["input_ids"]
+    rows: list[torch.Tensor | None] = [None] * len(texts)
+    for indices in sorted_batches([len(t) for t in tokens], batch_size=batch_size):
+        batch = tokenizer.pad({"input_ids": [tokens[i] for i in indices]}, return_tensors="pt").to(device)
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])["logits"].float().cpu()
+        for index, row in zip(indices, logits):
+            rows[index] = row
+    model.train(was_training)
+    return rows
+
+
+def transfer_matrix(
+    train: dict[str, tuple[np.ndarray, Sequence[str]]], test: dict[str, tuple[np.ndarray, Sequence[str]]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Train a probe in each language and test it in each: rows are training languages, columns test languages.
+
+    Each cell is measured on the intents that both languages have; how many those are is returned beside it.
+
+    Args:
+        train: language -> frozen vectors (N, D) and their intents.
+        test: language -> frozen vectors and intents.
+
+    Returns:
+        Accuracies and numbers of shared intents, both of shape (len(train), len(test)).
+    """
+    scores, shared = np.zeros((len(train), len(test))), np.zeros((len(train), len(test)), int)
+    for row, (vectors, labels) in enumerate(train.values()):
+        probe = fit_probe(vectors, labels)
+        for column, (items, truth) in enumerate(test.values()):
+            both = sorted(set(labels) & set(truth))
+            columns = [probe.labels.index(label) for label in both]
+            keep = [i for i, t in enumerate(truth) if t in both]
+            best = probe.scores(items[keep])[:, columns].argmax(axis=1)
+            scores[row, column] = accuracy([both[i] for i in best], [truth[i] for i in keep])
+            shared[row, column] = len(both)
+    return scores, shared
+
+
+# --- slot tagging -------------------------------------------------------------------------------------------------------------
+
+UNIT = re.compile(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+")
+EDGE = " \t.,;:!?…'\"()[]«»„“”‘’、。！？，：；؟،।-–—"
+
+
+def words(text: str) -> list[tuple[int, int]]:
+    """Return the words of a text as character spans: between spaces, without punctuation; a Chinese character is a word.
+
+    >>> words("Turn it off, 关灯!")
+    [(0, 4), (5, 7), (8, 11), (13, 14), (14, 15)]
+    """
+    spans = []
+    for match in UNIT.finditer(text):
+        unit = match[0]
+        start = match.start() + len(unit) - len(unit.lstrip(EDGE))
+        end = match.end() - (len(unit) - len(unit.rstrip(EDGE)))
+        if end > start:
+            spans.append((start, end))
+    return spans
+
+
+def word_tags(command: Command) -> list[str]:
+    """Return the BIO tag of each word: ``B-area`` begins a slot, ``I-area`` goes on with it, ``O`` is outside.
+
+    A word carries a slot if they overlap, so that ``Lasagnetimer`` is ``B-timer``.
+
+    >>> from xlbook.records import Span
+    >>> word_tags(Command("in the living room", "turn_on", "en", "x", (Span(7, 18, "area"),)))
+    ['O', 'O', 'B-area', 'I-area']
+    """
+    tags, last = [], None
+    for start, end in words(command.text):
+        span = next((s for s in command.slots if s.start < end and start < s.end), None)
+        tags.append("O" if span is None else f"{'I' if span is last else 'B'}-{span.slot}")
+        last = span
+    return tags
+
+
+def first_pieces(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> list[int]:
+    """Return for each word the number of the piece that holds its first character, -1 if it was cut off.
+
+    Args:
+        offsets: character span of each piece; special tokens have an empty one.
+        spans: character span of each word.
+    """
+    return [next((i for i, (a, b) in enumerate(offsets) if a <= start < b), -1) for start, _ in spans]
+
+
+def align_labels(tags: Sequence[str], pieces: Sequence[int], length: int) -> list[int]:
+    """Put each word's tag on its first piece and :data:`IGNORED` on all others.
+
+    Args:
+        tags: one tag a word.
+        pieces: from :func:`first_pieces`.
+        length: number of pieces in the sentence, special tokens included.
+
+    Reference: Devlin et al. (2019), BERT, section 5.3.
+
+    >>> align_labels(["O", "B-area"], [1, 2], 5)
+    [-100, 0, 1, -100, -100]
+    """
+    labels = [IGNORED] * length
+    for tag, piece in zip(tags, pieces):
+        if piece >= 0 and labels[piece] == IGNORED:
+            labels[piece] = TAGS.index(tag)
+    return labels
+
+
+class Tagger(nn.Module):
+    """Encoder and one linear layer on every token: (B, L) ids in, (B, L, T) logits out.
+
+    Reference: Devlin et al. (2019), BERT, section 5.3.
+    """
+
+    def __init__(self, body: nn.Module, *, dropout: float = 0.1):
+        super().__init__()
+        self.body, self.dropout = body, nn.Dropout(dropout)
+        self.head = nn.Linear(body.config.hidden_size, len(TAGS))
+
+    def forward(self, input_ids, attention_mask, labels=None) -> dict[str, torch.Tensor]:
+        states = self.body(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # (B, L, D)
+        logits = self.head(self.dropout(states))  # (B, L, T)
+        if labels is None:
+            return {"logits": logits}
+        loss = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+        return {"loss": loss, "logits": logits}
+
+
+def encode_tagged(tokenizer, commands: Sequence[Command], *, prefix: str = E5_PREFIX) -> list[dict]:
+    """Turn commands into tagging examples: ``input_ids`` and one label a piece."""
+    encoded = tokenizer([prefix + c.text for c in commands], return_offsets_mapping=True)
+    examples = []
+    for ids, offsets, command in zip(encoded["input_ids"], encoded["offset_mapping"], commands):
+        spans = [(a + len(prefix), b + len(prefix)) for a, b in words(command.text)]
+        pieces = first_pieces(offsets, spans)
+        examples.append({"input_ids": ids, "labels": align_labels(word_tags(command), pieces, len(ids))})
+    return examples
+
+
+def tag(
+    encoder: Encoder,
+    commands: Sequence[Command],
+    settings: Settings | None = None,
+    *,
+    frozen_layers: int = 4,
+    **fit_options,
+) -> tuple[Tagger, training.History]:
+    """Fine-tune a copy of the encoder as a slot tagger; arguments as in :func:`classify`."""
+    settings = settings or Settings()
+    torch.manual_seed(settings.seed)
+    model = Tagger(copy.deepcopy(encoder.model))
+    freeze(model.body, layers=frozen_layers)
+    examples = encode_tagged(encoder.tokenizer, commands)
+    history = training.fit(model, examples, collator(encoder.tokenizer), settings, **fit_options)
+    return model, history
+
+
+@torch.inference_mode()
+def predict_tags(model: Tagger, tokenizer, texts: Sequence[str], *, prefix: str = E5_PREFIX) -> list[list[str]]:
+    """Return one BIO tag for each word of each text.
+
+    A piece may hold several words (Chinese characters): they share its tag, and a slot begins only once.
+    """
+    logits = run(model, tokenizer, texts, prefix=prefix)
+    offsets = tokenizer([prefix + t for t in texts], return_offsets_mapping=True)["offset_mapping"]
+    tagged = []
+    for text, row, spans in zip(texts, logits, offsets):
+        pieces = first_pieces(spans, [(a + len(prefix), b + len(prefix)) for a, b in words(text)])
+        best = [TAGS[int(row[p].argmax())] if 0 <= p < len(row) else "O" for p in pieces]
+        shared = [i > 0 and p == pieces[i - 1] for i, p in enumerate(pieces)]
+        tagged.append(["I" + t[1:] if again and t.startswith("B-") else t for t, again in zip(best, shared)])
+    return tagged
+
+
+def tagging_f1(model: Tagger, tokenizer, commands: Sequence[Command]) -> float:
+    """Return the F1 over whole slots on commands of one language."""
+    return slot_f1(predict_tags(model, tokenizer, [c.text for c in commands]), [word_tags(c) for c in commands])

@@ -1,0 +1,179 @@
+"""Long experiments whose results are stored: grids, seeds, everything that a chapter cannot run while one reads.
+
+A recipe's results lie in ``xlbook/data/recipes/NN.json`` with date, seeds, hardware and versions. A finished run is
+written at once, so that an interrupted recipe goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from xlbook import corpora, finetuning, representations, runtime
+from xlbook.checkpoints import Encoder, load
+from xlbook.languages import COURSE
+from xlbook.metrics import accuracy
+from xlbook.records import INTENTS
+from xlbook.runtime import did_you_mean
+from xlbook.training import Settings
+
+LABELS = tuple(sorted(INTENTS))
+
+
+def results(number: str) -> dict:
+    """Return the stored results of a recipe: ``{"about": …, "runs": [{"row", "seed", "seconds", "scores"}, …]}``.
+
+    Raises:
+        ValueError: if the chapter has no stored recipe.
+    """
+    file = files("xlbook") / "data" / "recipes" / f"{number}.json"
+    if not file.is_file():
+        raise ValueError(f"Chapter {number!r} has no stored recipe. Run: xlbook recipe {number}")
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def by_row(number: str) -> dict[str, list[dict]]:
+    """Return the stored runs of a recipe grouped by row, in the order in which the rows were run."""
+    grouped: dict[str, list[dict]] = {}
+    for one in results(number)["runs"]:
+        grouped.setdefault(one["row"], []).append(one)
+    return grouped
+
+
+def run(number: str, *, seeds: int = 3, out: Path | None = None) -> Path:
+    """Run a chapter's recipe and return the file with its results.
+
+    Args:
+        number: the chapter, such as ``06``.
+        seeds: seeds for each row, counted from 0.
+        out: the results file; an existing one is continued.
+
+    Raises:
+        ValueError: if there is no such recipe, or ``seeds`` is below 1.
+    """
+    if number not in RECIPES:
+        raise ValueError(f"No recipe {number!r}. {did_you_mean(number, tuple(RECIPES))}")
+    if seeds < 1:
+        raise ValueError(f"seeds={seeds}: at least one seed is needed, three to say anything about noise.")
+    rt = runtime.setup()
+    file = out or Path(str(files("xlbook") / "data" / "recipes" / f"{number}.json"))
+    stored = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"about": {}, "runs": []}
+    stored["about"] = about(rt, RECIPES[number].__doc__ or "")
+    done = {(r["row"], r["seed"]) for r in stored["runs"]}
+    rows = RECIPES[number]()
+    todo = [(row, seed) for seed in range(seeds) for row in rows if (row, seed) not in done]
+    for row, seed in runtime.progress(todo, label=f"recipe {number}", unit="run"):
+        started = time.perf_counter()
+        scores = rows[row](seed)
+        seconds = round(time.perf_counter() - started, 1)
+        stored["runs"].append({"row": row, "seed": seed, "seconds": seconds, "scores": scores})
+        write(file, stored)
+    write(file, stored)
+    return file
+
+
+def write(file: Path, stored: Mapping) -> None:
+    """Write the results at once, so that a killed recipe leaves a whole file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(stored, indent=1), encoding="utf-8")
+    os.replace(part, file)
+
+
+def about(rt: runtime.Runtime, what: str) -> dict:
+    """Return what one needs to know to compare results: date, machine, versions."""
+    return {
+        "what": what.strip().splitlines()[0],
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {rt.threads} thread(s), {rt.device}",
+        "versions": runtime.versions(),
+    }
+
+
+# --- chapter 06 ---------------------------------------------------------------------------------------------------------------
+
+
+def test_scores(predict: Callable[[list[str]], list[str]]) -> dict[str, float]:
+    """Return the accuracy on the natural test commands of every language, and on the English dev commands."""
+    scores = {}
+    for name, commands in {**{c: corpora.natural(c) for c in COURSE}, "dev": corpora.natural("en", "dev")}.items():
+        scores[name] = round(accuracy(predict([c.text for c in commands]), [c.intent for c in commands]), 4)
+    return scores
+
+
+def teaching_set(kind: str, *, seed: int = 0) -> list[corpora.Command]:
+    """Return English training commands: ``natural``, ``templates``, or ``both`` (natural and about 30% templates).
+
+    Raises:
+        ValueError: for another kind.
+    """
+    kinds = ("natural", "templates", "both")
+    if kind not in kinds:
+        raise ValueError(f"Unknown kind of training set {kind!r}. {did_you_mean(kind, kinds)}")
+    natural = corpora.natural("en", "train") if kind != "templates" else []
+    count = {"natural": 0, "templates": 44, "both": 19}[kind]
+    templates = corpora.commands("en", "train", per_intent=count, seed=seed) if count else []
+    return natural + templates
+
+
+def probe_for(encoder: Encoder, commands: list[corpora.Command], *, pool: str = "mean") -> finetuning.Probe:
+    """Return a probe on the frozen vectors of some commands."""
+    vectors = representations.embed(encoder, [c.text for c in commands], pool=pool)
+    return finetuning.fit_probe(vectors, [c.intent for c in commands])
+
+
+def fine_tuned(encoder: Encoder, kind: str = "both", *, head: str = "probe", pool: str = "mean", frozen_layers: int = 4,
+               patience: int | None = None, **settings) -> Callable[[int], dict]:  # fmt: skip
+    """Return a function of the seed that fine-tunes on English and scores every language."""
+
+    def one(seed: int) -> dict:
+        commands = teaching_set(kind, seed=seed)
+        probe = probe_for(encoder, commands, pool=pool) if head == "probe" else None
+        options = {}
+        model, history = finetuning.classify(
+            encoder,
+            commands,
+            LABELS,
+            Settings(**{"steps": 100, "seed": seed} | settings),
+            frozen_layers=frozen_layers,
+            pool=pool,
+            probe=probe,
+            **options,
+        )
+        scores = test_scores(lambda texts: finetuning.predict_intents(model, encoder.tokenizer, texts))
+        return scores | {"loss": round(float(np.mean(history.losses[-10:])), 4)}
+
+    return one
+
+
+def frozen(encoder: Encoder, kind: str, *, pool: str = "mean") -> Callable[[int], dict]:
+    """Return a function of the seed that fits a probe on frozen vectors and scores every language."""
+
+    def one(seed: int) -> dict:
+        probe = probe_for(encoder, teaching_set(kind, seed=seed), pool=pool)
+        return test_scores(lambda texts: probe.predict(representations.embed(encoder, texts, pool=pool)))
+
+    return one
+
+
+def chapter_06() -> dict[str, Callable[[int], dict]]:
+    """English-only fine-tuning of multilingual-e5-small on intents: what each choice does, natural test commands."""
+    encoder = load("multilingual-e5-small")
+    return {
+        "probe, templates": frozen(encoder, "templates"),
+        "probe, natural": frozen(encoder, "natural"),
+        "fine-tuned, templates": fine_tuned(encoder, "templates"),
+        "fine-tuned, natural": fine_tuned(encoder, "natural"),
+        "fine-tuned, both": fine_tuned(encoder, "both"),
+    }
+
+
+RECIPES = {"06": chapter_06}

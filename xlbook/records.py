@@ -1,0 +1,58 @@
+"""The records that everything else passes around: commands with intents and slots, and pairs of strings.
+
+What each intent and slot means, and where the borders run, stands in ``xlbook/data/CARD.md``.
+"""
+
+from dataclasses import dataclass
+
+INTENTS = (
+    "turn_on turn_off brightness_set color_set cover_open cover_close cover_set door_lock door_unlock scene_start "
+    "temperature_set temperature_get fan_set state_get person_find weather_get time_get date_get "
+    "timer_start timer_cancel timer_pause timer_resume timer_extend timer_shorten timer_get list_add list_remove "
+    "volume_set volume_up volume_down volume_mute volume_unmute "
+    "media_play media_pause media_resume media_next media_previous robot_start robot_dock "
+    "announce nevermind about_assistant"
+).split()
+SLOTS = (
+    "area floor device scene color level temperature hours minutes seconds timer item list message media person".split()
+)
+
+
+@dataclass(frozen=True)
+class Span:
+    """A slot in a text."""
+
+    start: int
+    """First character, counted from 0."""
+    end: int
+    """One past the last character."""
+    slot: str
+    """One of :data:`SLOTS`."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """One thing that somebody says to the assistant."""
+
+    text: str
+    """What is said."""
+    intent: str
+    """One of :data:`INTENTS`."""
+    language: str
+    """Course code of the language."""
+    template: str
+    """Identifier of the template, or of the natural command: the unit that splits must not cut."""
+    slots: tuple[Span, ...] = ()
+    """Slots in order of their position."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two strings that say the same."""
+
+    a: str
+    """Text in the first language."""
+    b: str
+    """Text in the second language."""
+    key: str
+    """Where it comes from: an interface key, or a CLDR category and code."""

@@ -1,0 +1,144 @@
+"""Sentence vectors: run an encoder in length-sorted batches, pool by name, compare by cosine.
+
+Shapes: B sentences in a batch, L tokens, D hidden size, N sentences in all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from xlbook.checkpoints import Encoder
+from xlbook.runtime import did_you_mean, progress
+
+E5_PREFIX = "query: "
+
+
+def mean_pool(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Average the vectors of the real tokens; padding does not count.
+
+    Args:
+        states: token vectors, shape (B, L, D).
+        mask: 1 for tokens and 0 for padding, shape (B, L).
+
+    Returns:
+        Sentence vectors, shape (B, D).
+
+    Reference: Reimers and Gurevych (2019), Sentence-BERT, section 3.
+
+    >>> mean_pool(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[1, 1, 0]]))
+    tensor([[2.]])
+    """
+    weights = mask.unsqueeze(-1).to(states.dtype)  # (B, L, 1)
+    return (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)  # (B, D)
+
+
+def first_pool(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return the vector of the first token, ``[CLS]`` in BERT and ``<s>`` in XLM-R: (B, L, D) -> (B, D)."""
+    return states[:, 0]
+
+
+def max_pool(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return the largest value of each dimension over the real tokens: (B, L, D) -> (B, D)."""
+    return states.masked_fill(mask.unsqueeze(-1) == 0, float("-inf")).amax(dim=1)
+
+
+POOLINGS = {"mean": mean_pool, "first": first_pool, "max": max_pool}
+
+
+def pooling(name: str):
+    """Return a pooling function by name.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    if name not in POOLINGS:
+        raise ValueError(f"Unknown pooling {name!r}. {did_you_mean(name, tuple(POOLINGS))}")
+    return POOLINGS[name]
+
+
+def sorted_batches(lengths: Sequence[int], *, batch_size: int) -> Iterator[list[int]]:
+    """Yield index batches of similar length, longest first, so that little is padding and memory peaks early.
+
+    >>> list(sorted_batches([3, 9, 4], batch_size=2))
+    [[1, 2], [0]]
+    """
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+@torch.inference_mode()
+def embed(
+    encoder: Encoder,
+    texts: Sequence[str],
+    *,
+    pool: str = "mean",
+    layer: int = -1,
+    prefix: str = E5_PREFIX,
+    batch_size: int = 64,
+    max_length: int = 128,
+) -> np.ndarray:
+    """Return one vector for each text, in the order of the texts, not normalized.
+
+    Args:
+        encoder: model and tokenizer.
+        texts: N sentences.
+        pool: ``mean``, ``first`` or ``max``.
+        layer: which hidden states: 0 is the embedding layer, -1 the last layer.
+        prefix: put before each text; multilingual-e5 was trained with ``query: ``.
+        batch_size: sentences a batch.
+        max_length: tokens after which a text is cut off.
+
+    Returns:
+        float32 array of shape (N, D).
+
+    Raises:
+        TypeError: if ``texts`` is one string instead of a list.
+        ValueError: for an unknown pooling.
+
+    Reference: Wang et al. (2024), Multilingual E5 Text Embeddings, section 2.
+    """
+    if isinstance(texts, str):
+        raise TypeError("embed() received one string; give a list of texts: embed(encoder, [text]).")
+    reduce = pooling(pool)
+    device = next(encoder.model.parameters()).device
+    was_training = encoder.model.training
+    encoder.model.eval()
+    tokens = encoder.tokenizer([prefix + t for t in texts], truncation=True, max_length=max_length)["input_ids"]
+    vectors = np.zeros((len(texts), encoder.model.config.hidden_size), np.float32)
+    batches = list(sorted_batches([len(t) for t in tokens], batch_size=batch_size))
+    for indices in progress(batches, label="embedding", unit="batch"):
+        padded = encoder.tokenizer.pad({"input_ids": [tokens[i] for i in indices]}, return_tensors="pt").to(device)
+        output = encoder.model(**padded, output_hidden_states=layer != -1)
+        states = output.last_hidden_state if layer == -1 else output.hidden_states[layer]  # (B, L, D)
+        vectors[indices] = reduce(states, padded["attention_mask"]).float().cpu().numpy()  # (B, D)
+    encoder.model.train(was_training)
+    return vectors
+
+
+def normalize(vectors: np.ndarray) -> np.ndarray:
+    """Scale each row to length 1: (N, D) -> (N, D). A zero row stays zero."""
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.where(length == 0, 1, length)
+
+
+def center(vectors: np.ndarray, *, by: np.ndarray | None = None) -> np.ndarray:
+    """Subtract the mean vector (of ``by`` if given): (N, D) -> (N, D). Removes what all vectors share.
+
+    Reference: Mu and Viswanath (2018), All-but-the-Top, section 2.
+    """
+    return vectors - (vectors if by is None else by).mean(axis=0, keepdims=True)
+
+
+def cosine(queries: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Return all cosines: (Q, D), (N, D) -> (Q, N)."""
+    return normalize(queries) @ normalize(items).T
+
+
+def nearest(queries: np.ndarray, items: np.ndarray, *, k: int = 1) -> np.ndarray:
+    """Return the indices of the k items with the highest cosine, best first: (Q, D), (N, D) -> (Q, k)."""
+    scores = cosine(queries, items)
+    return np.argsort(-scores, axis=1, kind="stable")[:, :k]

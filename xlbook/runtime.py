@@ -1,0 +1,213 @@
+"""Where the course runs: device, threads, seed, profile, cache folder.
+
+Every notebook begins with ``rt = runtime.setup()``. The result says which profile is active and why, so that
+a reader who sees other numbers than the book knows where the difference comes from.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import random
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+PROFILES = ("smoke", "laptop", "gpu")
+PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "evaluate", "numpy", "scikit-learn", "matplotlib")
+
+
+def did_you_mean(word: str, allowed: Sequence[str]) -> str:
+    """Return the end of an error message: the closest allowed words, then all of them.
+
+    Args:
+        word: what was received.
+        allowed: what could have been given.
+
+    Returns:
+        For example ``'Did you mean "zh"? Allowed: ar, de, zh.'``.
+
+    >>> did_you_mean("gerMan", ["german", "greek"])
+    'Did you mean "german"? Allowed: german, greek.'
+    """
+    folded = {str(a).lower(): str(a) for a in allowed}
+    close = get_close_matches(str(word).lower(), list(folded), n=1, cutoff=0.5)
+    hint = f'Did you mean "{folded[close[0]]}"? ' if close else ""
+    return f"{hint}Allowed: {', '.join(map(str, allowed))}."
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a chapter may rely on."""
+
+    profile: str
+    """``smoke``, ``laptop`` or ``gpu``."""
+    device: str
+    """A PyTorch device name: ``cpu``, ``cuda`` or ``mps``."""
+    threads: int
+    """Number of CPU threads that PyTorch uses."""
+    seed: int
+    """The seed that was set for ``random``, NumPy and PyTorch."""
+    cache: Path
+    """Folder of downloaded and converted files."""
+    why: str
+    """One sentence: how profile and threads were chosen."""
+
+    def pick(self, **by_profile):
+        """Return the value for the active profile: sizes change with the profile, code does not.
+
+        Args:
+            **by_profile: one value for each of ``smoke``, ``laptop`` and ``gpu``.
+
+        Raises:
+            TypeError: if a profile has no value or an unknown one is named.
+        """
+        if set(by_profile) != set(PROFILES):
+            raise TypeError(f"pick() received {sorted(by_profile)}; give one value for each of {', '.join(PROFILES)}.")
+        return by_profile[self.profile]
+
+    def __str__(self) -> str:
+        return f"profile {self.profile} on {self.device}, {self.threads} thread(s), seed {self.seed}"
+
+
+def cache_dir() -> Path:
+    """Return the cache folder: ``XLBOOK_CACHE`` if set, else ``~/.cache/xlbook`` (``%LOCALAPPDATA%`` on Windows)."""
+    if named := os.environ.get("XLBOOK_CACHE"):
+        return Path(named).expanduser()
+    base = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
+    return Path(base).expanduser() / "xlbook" if base else Path.home() / ".cache" / "xlbook"
+
+
+def choose_profile(requested: str | None = None, *, cuda: bool = False) -> tuple[str, str]:
+    """Choose the profile: an explicit request wins, then ``XLBOOK_PROFILE``, then the hardware.
+
+    Args:
+        requested: ``smoke``, ``laptop``, ``gpu`` or ``None``.
+        cuda: whether a CUDA device is usable.
+
+    Returns:
+        The profile and one clause that says why.
+
+    Raises:
+        ValueError: for a name that is not a profile.
+
+    >>> choose_profile("smoke")
+    ('smoke', 'asked for')
+    """
+    source = "asked for" if requested else "XLBOOK_PROFILE"
+    name = requested or os.environ.get("XLBOOK_PROFILE")
+    if name is None:
+        return ("gpu", "a CUDA device is there") if cuda else ("laptop", "no CUDA device")
+    if name not in PROFILES:
+        raise ValueError(f"Unknown profile {name!r} ({source}). {did_you_mean(name, PROFILES)}")
+    return name, source
+
+
+def free_cores() -> int:
+    """Return how many cores this process may use and nobody else is using, at least one.
+
+    PyTorch with more threads than free cores becomes several times slower, because its threads wait for each other.
+    """
+    try:
+        allowed = len(os.sched_getaffinity(0))
+    except AttributeError:
+        allowed = os.cpu_count() or 1
+    try:
+        busy = round(os.getloadavg()[0] - 0.5)
+    except (AttributeError, OSError):
+        busy = 0
+    return max(1, allowed - max(0, busy))
+
+
+def choose_threads() -> tuple[int, str]:
+    """Return the thread count and why: ``XLBOOK_THREADS`` or the free cores, at most eight.
+
+    Raises:
+        ValueError: if ``XLBOOK_THREADS`` is not a positive whole number.
+    """
+    if named := os.environ.get("XLBOOK_THREADS"):
+        if not named.isdigit() or int(named) < 1:
+            raise ValueError(f"XLBOOK_THREADS is {named!r}; give a whole number from 1 up, or unset it.")
+        return int(named), "XLBOOK_THREADS"
+    return min(8, free_cores()), "free cores at start"
+
+
+def choose_device(profile: str) -> str:
+    """Return ``cuda`` where there is one and the profile is ``gpu``, ``mps`` on request after a self-test, else ``cpu``."""
+    import torch
+
+    if profile == "gpu" and torch.cuda.is_available():
+        return "cuda"
+    if os.environ.get("XLBOOK_DEVICE") == "mps" and torch.backends.mps.is_available():
+        probe = torch.arange(6.0).reshape(2, 3)
+        if torch.allclose((probe.to("mps") @ probe.T.to("mps")).cpu(), probe @ probe.T):
+            return "mps"
+    return "cpu"
+
+
+def set_seed(seed: int) -> None:
+    """Seed ``random``, NumPy and PyTorch (all devices)."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def setup(profile: str | None = None, *, seed: int = 0) -> Runtime:
+    """Prepare this process for a chapter and return what was chosen.
+
+    Args:
+        profile: ``smoke``, ``laptop`` or ``gpu``; ``None`` lets the machine decide.
+        seed: seed for every random generator.
+
+    Returns:
+        The frozen :class:`Runtime`.
+
+    Raises:
+        ValueError: for an unknown profile or thread setting.
+    """
+    import torch
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    name, why = choose_profile(profile, cuda=torch.cuda.is_available())
+    threads, why_threads = choose_threads()
+    torch.set_num_threads(threads)
+    set_seed(seed)
+    cache = cache_dir()
+    cache.mkdir(parents=True, exist_ok=True)
+    return Runtime(name, choose_device(name), threads, seed, cache, f"profile: {why}; threads: {why_threads}")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that results depend on."""
+    found = {"python": sys.version.split()[0]}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def quiet() -> bool:
+    """Return whether progress bars must be silent: under tests, in CI, or when ``XLBOOK_QUIET`` is set."""
+    return any(os.environ.get(k) for k in ("XLBOOK_QUIET", "PYTEST_CURRENT_TEST", "NBVAL"))
+
+
+def progress(iterable, *, label: str, total: int | None = None, unit: str = "it"):
+    """Yield from an iterable with a bar for people and nothing under tests.
+
+    Args:
+        iterable: what to walk through.
+        label: the words before the bar.
+        total: the number of steps if the iterable has no length.
+        unit: what one step is, such as ``batch`` or ``B``.
+    """
+    from tqdm.auto import tqdm
+
+    return tqdm(iterable, desc=label, total=total, unit=unit, disable=quiet() or None, leave=False)

@@ -1,0 +1,347 @@
+"""One thin face over ``transformers.Trainer``: settings, history, early stopping, resuming, loggers.
+
+:func:`fit` trains any ``torch.nn.Module`` whose ``forward`` takes a batch by keyword and returns a dictionary with
+``loss``. What the Trainer does well stays the Trainer's: optimizer, schedule, checkpoints, several devices.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from xlbook.runtime import did_you_mean, quiet
+
+OPTIMIZERS = ("adamw_torch", "sgd")
+LOGGERS = ("none", "tensorboard", "wandb", "trackio")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long and how fast to learn."""
+
+    steps: int = 100
+    """Number of optimizer updates."""
+    batch_size: int = 32
+    """Examples in an update."""
+    learning_rate: float = 2e-4
+    """Peak learning rate, reached after the warm-up; falls linearly to 0."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay (AdamW); 0 switches it off."""
+    warmup: float = 0.1
+    """Share of the steps with rising learning rate, from 0 to 1."""
+    seed: int = 0
+    """Seed of dropout and of the order of the examples."""
+    optimizer: str = "adamw_torch"
+    """``adamw_torch`` or ``sgd``."""
+    bf16: bool = False
+    """Whether matrix products run in bfloat16."""
+
+    def __post_init__(self) -> None:
+        checks = {
+            "steps": self.steps >= 1,
+            "batch_size": self.batch_size >= 1,
+            "learning_rate": self.learning_rate > 0,
+            "weight_decay": self.weight_decay >= 0,
+            "warmup": 0 <= self.warmup <= 1,
+        }
+        for name, holds in checks.items():
+            if not holds:
+                raise ValueError(f"{name}={getattr(self, name)!r} is out of range: {SETTINGS_RANGES[name]}.")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"Unknown optimizer {self.optimizer!r}. {did_you_mean(self.optimizer, OPTIMIZERS)}")
+
+
+SETTINGS_RANGES = {
+    "steps": "a whole number from 1 up",
+    "batch_size": "a whole number from 1 up",
+    "learning_rate": "a number above 0, often between 1e-5 and 1e-3",
+    "weight_decay": "0 or more",
+    "warmup": "a share from 0 to 1",
+}
+
+
+@dataclass(frozen=True)
+class History:
+    """What happened during training."""
+
+    steps: tuple[int, ...]
+    """Update numbers at which the loss was recorded."""
+    losses: tuple[float, ...]
+    """Mean training loss since the previous record."""
+    evaluations: tuple[dict, ...] = ()
+    """One dictionary of metrics for each evaluation, with its ``step``."""
+    seconds: float = 0.0
+    """Wall-clock seconds of this call."""
+    stopped_at: int = 0
+    """The last update that was made."""
+    folder: Path | None = field(default=None, compare=False)
+    """Where checkpoints and logs lie, if they were asked for."""
+
+
+def balanced_batches(labels: Sequence[int], batch_size: int, *, seed: int) -> Iterator[list[int]]:
+    """Yield index batches for ever in which every class is equally likely.
+
+    Each draw picks a class, then the next example of that class; a class's examples are used up before any comes again.
+
+    Args:
+        labels: class of each example.
+        batch_size: examples a batch.
+        seed: order of classes and examples.
+    """
+    generator = random.Random(f"balanced-{seed}")
+    members = {c: [i for i, label in enumerate(labels) if label == c] for c in sorted(set(labels))}
+    decks: dict[int, list[int]] = {c: [] for c in members}
+    round_of_classes: list[int] = []
+    while True:
+        batch = []
+        for _ in range(batch_size):
+            if not round_of_classes:
+                round_of_classes = generator.sample(list(members), len(members))
+            label = round_of_classes.pop()
+            if not decks[label]:
+                decks[label] = generator.sample(members[label], len(members[label]))
+            batch.append(decks[label].pop())
+        yield batch
+
+
+def shuffled_batches(count: int, batch_size: int, *, seed: int) -> Iterator[list[int]]:
+    """Yield index batches for ever, each example once an epoch, in a new order each epoch."""
+    generator = random.Random(f"shuffled-{seed}")
+    waiting: list[int] = []
+    while True:
+        while len(waiting) < batch_size:
+            waiting += generator.sample(range(count), count)
+        batch, waiting = waiting[:batch_size], waiting[batch_size:]
+        yield batch
+
+
+def grouped_by_length(batches: Iterator[list[int]], lengths: Sequence[int], *, window: int, seed: int):
+    """Regroup a stream of batches so that a batch holds examples of similar length: less padding, fewer seconds.
+
+    Args:
+        batches: the stream; its order of examples is kept apart from the regrouping inside each window.
+        lengths: tokens of each example.
+        window: how many batches are pooled, sorted by length, cut again and shuffled.
+        seed: order of the regrouped batches.
+    """
+    generator = random.Random(f"grouped-{seed}")
+    while True:
+        pool = [next(batches) for _ in range(window)]
+        size = len(pool[0])
+        order = sorted((i for batch in pool for i in batch), key=lambda i: lengths[i])
+        cut = [order[start : start + size] for start in range(0, len(order), size)]
+        yield from generator.sample(cut, len(cut))
+
+
+class Plan(torch.utils.data.Sampler):
+    """The order of examples for one training run, fixed by the seed, so that a resumed run sees the same batches."""
+
+    def __init__(self, examples: Sequence[dict], settings: Settings, *, balanced: bool):
+        lengths = [len(e["input_ids"]) for e in examples]
+        if balanced:
+            stream = balanced_batches([e["labels"] for e in examples], settings.batch_size, seed=settings.seed)
+        else:
+            stream = shuffled_batches(len(examples), settings.batch_size, seed=settings.seed)
+        grouped = grouped_by_length(stream, lengths, window=8, seed=settings.seed)
+        self.order = [i for _ in range(settings.steps) for i in next(grouped)]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.order)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+
+class PlannedTrainer(Trainer):
+    """A Trainer that follows a :class:`Plan` and can evaluate with any function of the model."""
+
+    def __init__(self, *args, plan: Plan, scorer: Callable[[], dict] | None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.plan, self.scorer = plan, scorer
+
+    def _get_train_sampler(self, train_dataset=None) -> Plan:
+        return self.plan
+
+    def evaluate(self, *args, metric_key_prefix: str = "eval", **kwargs) -> dict:
+        self.model.eval()
+        state = torch.get_rng_state()
+        scores = {f"{metric_key_prefix}_{k}": v for k, v in self.scorer().items()}
+        torch.set_rng_state(state)
+        self.log(scores)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)
+        return scores
+
+
+class Bar(TrainerCallback):
+    """A progress bar for people: updates, loss, time left. Silent under tests."""
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        from tqdm.auto import tqdm
+
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", unit="step", leave=False,
+                        disable=quiet() or None)  # fmt: skip
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+        if logs and "loss" in logs:
+            self.bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
+
+    def on_train_end(self, args, state, control, **kwargs) -> None:
+        self.bar.close()
+
+
+def fit(
+    model: torch.nn.Module,
+    examples: Sequence[dict],
+    collate: Callable[[list[dict]], dict],
+    settings: Settings | None = None,
+    *,
+    balanced: bool = False,
+    scorer: Callable[[], dict] | None = None,
+    patience: int | None = None,
+    evaluate_every: int | None = None,
+    folder: Path | str | None = None,
+    save_every: int | None = None,
+    logger: str = "none",
+) -> History:
+    """Train a model for a number of updates.
+
+    With a ``folder`` and ``save_every``, checkpoints are kept there; a later call with the same arguments goes on from
+    the last one and ends with the same result as an uninterrupted run.
+
+    Args:
+        model: its ``forward`` takes a batch by keyword and returns ``{"loss": …}``.
+        examples: dictionaries with at least ``input_ids``, and ``labels`` (one class number) if ``balanced``.
+        collate: turns a list of examples into a batch of tensors.
+        settings: how long and how fast.
+        balanced: draw every class equally often.
+        scorer: called without arguments; returns metrics, higher is better for the first. Needs ``evaluate_every``.
+        patience: stop after this many evaluations without improvement of the first metric, and keep the best model.
+        evaluate_every: updates between evaluations.
+        folder: where checkpoints and logs go; ``None`` keeps nothing.
+        save_every: updates between checkpoints.
+        logger: ``none``, ``tensorboard``, ``wandb`` or ``trackio``.
+
+    Returns:
+        The :class:`History`.
+
+    Raises:
+        ValueError: for an empty training set, or settings that contradict each other.
+    """
+    settings = settings or Settings()
+    check_arguments(examples, scorer, patience, evaluate_every, folder, save_every, logger)
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as place:
+        arguments = trainer_arguments(settings, Path(place), evaluate_every, save_every, patience, logger)
+        trainer = PlannedTrainer(
+            model,
+            arguments,
+            data_collator=collate,
+            train_dataset=list(examples),
+            eval_dataset=[] if scorer else None,
+            callbacks=[Bar()] + ([EarlyStoppingCallback(patience)] if patience else []),
+            plan=Plan(examples, settings, balanced=balanced),
+            scorer=scorer,
+        )
+        drop_printer(trainer)
+        last = get_last_checkpoint(str(place)) if folder is not None and Path(place).is_dir() else None
+        trainer.train(resume_from_checkpoint=last)
+    model.eval()
+    log = trainer.state.log_history
+    losses = [(r["step"], r["loss"]) for r in log if "loss" in r]
+    evaluations = tuple({k.removeprefix("eval_"): v for k, v in r.items() if k != "epoch"} for r in log if is_score(r))
+    return History(
+        tuple(s for s, _ in losses),
+        tuple(float(v) for _, v in losses),
+        evaluations,
+        time.perf_counter() - started,
+        trainer.state.global_step,
+        None if folder is None else Path(folder),
+    )
+
+
+def is_score(record: dict) -> bool:
+    """Return whether a log record is an evaluation."""
+    return any(k.startswith("eval_") for k in record)
+
+
+def drop_printer(trainer: Trainer) -> None:
+    """Remove the callbacks that print every log record: our bar says it, and notebooks stay comparable."""
+    from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    try:
+        from transformers.utils.notebook import NotebookProgressCallback
+    except ImportError:
+        return
+    trainer.remove_callback(NotebookProgressCallback)
+
+
+def check_arguments(examples, scorer, patience, evaluate_every, folder, save_every, logger) -> None:
+    """Raise ``ValueError`` where the arguments of :func:`fit` contradict each other."""
+    if len(examples) == 0:
+        raise ValueError("fit() received no examples; check the split and the language.")
+    if (scorer is None) != (evaluate_every is None):
+        raise ValueError("scorer and evaluate_every belong together: give both or neither.")
+    if patience is not None and scorer is None:
+        raise ValueError("patience needs a scorer and evaluate_every.")
+    if save_every is not None and folder is None:
+        raise ValueError("save_every needs a folder.")
+    if logger != "none" and folder is None:
+        raise ValueError(f"logger={logger!r} needs a folder for its files.")
+    if logger not in LOGGERS:
+        raise ValueError(f"Unknown logger {logger!r}. {did_you_mean(logger, LOGGERS)}")
+
+
+def trainer_arguments(settings: Settings, folder: Path, evaluate_every, save_every, patience, logger):
+    """Translate our settings into ``TrainingArguments``."""
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "eval_score"} if patience else {}
+    save = evaluate_every if patience else save_every
+    return TrainingArguments(
+        output_dir=str(folder),
+        max_steps=settings.steps,
+        per_device_train_batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=round(settings.warmup * settings.steps),
+        weight_decay=settings.weight_decay,
+        optim=settings.optimizer,
+        seed=settings.seed,
+        bf16=settings.bf16,
+        use_cpu=not torch.cuda.is_available() and not torch.backends.mps.is_available(),
+        eval_strategy="steps" if evaluate_every else "no",
+        eval_steps=evaluate_every,
+        save_strategy="steps" if save else "no",
+        save_steps=save or 500,
+        save_total_limit=2,
+        logging_steps=1,
+        logging_first_step=True,
+        report_to=logger,
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        **best,
+    )
+
+
+def smoothed(values: Sequence[float], *, span: int = 10) -> np.ndarray:
+    """Return the running mean over the last ``span`` values: a curve that can be read.
+
+    >>> smoothed([1.0, 3.0, 5.0], span=2).tolist()
+    [1.0, 2.0, 4.0]
+    """
+    values = np.asarray(values, float)
+    return np.array([values[max(0, i + 1 - span) : i + 1].mean() for i in range(len(values))])
