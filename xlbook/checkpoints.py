@@ -11,6 +11,7 @@ weights, one fp16 scale, 16 bytes of nibbles, the low halves first, minus 8.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ import torch
 
 from xlbook import sources
 from xlbook.runtime import cache_dir, did_you_mean
+from xlbook.tokenization import script_block
 
 MODELS = ("multilingual-e5-small", "all-MiniLM-L6-v2")
 BLOCK = 32
@@ -115,14 +117,14 @@ def converted_e5(file: Path) -> Path:
     from filelock import FileLock
 
     target = cache_dir() / "models" / "multilingual-e5-small"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_suffix(".lock")):
-        if not sources.entry_is_intact(target):
-            shutil.rmtree(target, ignore_errors=True)
-            with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-                convert_e5(file, Path(scratch) / "model")
-                os.replace(Path(scratch) / "model", target)
-            sources.entry_is_intact.cache_clear()
+    with sources.explained_disk_errors(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_suffix(".lock")):
+            if not sources.entry_is_intact(target):
+                shutil.rmtree(target, ignore_errors=True)
+                with sources.scratch_folder(target.parent, target.name) as scratch:
+                    convert_e5(file, scratch / "model")
+                    os.replace(scratch / "model", target)
     return target
 
 
@@ -134,7 +136,7 @@ def convert_e5(file: Path, folder: Path) -> None:
         folder: created; gets ``model.safetensors``, ``config.json``, ``tokenizer.json`` and the manifest.
 
     Raises:
-        ValueError: if the file is not in the format or is cut off.
+        ValueError: if the file is not in the format, is cut off, or lacks a tensor.
     """
     from transformers import BertConfig, BertModel
 
@@ -153,7 +155,10 @@ def convert_e5(file: Path, folder: Path) -> None:
         eos_token_id=header["eos"],
     )
     model = BertModel(config, add_pooling_layer=False)
-    model.load_state_dict(e5_state(tensors, header["layers"]))
+    try:
+        model.load_state_dict(e5_state(tensors, header["layers"]))
+    except (KeyError, RuntimeError) as error:
+        raise ValueError(f"{file} does not hold the tensors that its header promises: {error}") from error
     folder.mkdir(parents=True)
     model.save_pretrained(folder)
     unigram_tokenizer(pieces, normalization, header).save_pretrained(folder)
@@ -187,7 +192,7 @@ def read_e5(file: Path) -> tuple[dict, list[tuple[str, float]], dict[str, str], 
         in float32 (matrices flat, in row order).
 
     Raises:
-        ValueError: if the magic is wrong or the file ends too early.
+        ValueError: if the magic is wrong, or the file ends too early or is damaged.
     """
     data = memoryview(Path(file).read_bytes())
     if bytes(data[:4]) != b"E5S1":
@@ -198,13 +203,17 @@ def read_e5(file: Path) -> tuple[dict, list[tuple[str, float]], dict[str, str], 
         names = ("hidden", "layers", "heads", "feed_forward", "vocabulary", "positions", "types", "epsilon", "block")
         header = dict(zip(names, cursor.take("7ifi"), strict=True))
         count, *special, blob_bytes = cursor.take("5iQ")
+        if header["block"] != BLOCK:
+            raise ValueError(f"blocks of {header['block']} weights, only {BLOCK} can be read")
         header.update(zip(("bos", "eos", "pad", "unk"), special, strict=True))
         offsets, scores = cursor.array("<u4", count + 1), cursor.array("<f4", count)
         blob = bytes(cursor.array("u1", blob_bytes))
         pieces = [(blob[a:b].decode("utf-8"), float(s)) for a, b, s in zip(offsets, offsets[1:], scores, strict=False)]
         return header, pieces, read_normalization(cursor), read_tensors(cursor)
-    except (struct.error, IndexError) as error:
-        raise ValueError(f"{file} ends too early ({error}); run: xlbook fetch multilingual-e5-small") from error
+    except (struct.error, IndexError, ValueError) as error:
+        raise ValueError(
+            f"{file} ends too early or is damaged ({error}). Delete it and run: xlbook fetch multilingual-e5-small"
+        ) from error
 
 
 def read_normalization(cursor: Cursor) -> dict[str, str]:
@@ -261,9 +270,11 @@ def e5_state(tensors: dict[str, np.ndarray], layers: int) -> dict[str, torch.Ten
     state = {}
     for short, long in names.items():
         values = torch.from_numpy(np.array(tensors[short], dtype=np.float32))
-        is_matrix = short.endswith(".w") and "ln" not in short or short in ("emb.word", "emb.pos", "emb.type")
-        columns = 4 * hidden if short.endswith("fo.w") else hidden
-        state[long] = values.reshape(-1, columns) if is_matrix else values
+        if short in ("emb.word", "emb.pos", "emb.type"):
+            values = values.reshape(-1, hidden)
+        elif short.endswith(".w") and "ln" not in short:
+            values = values.reshape(tensors[short[:-1] + "b"].size, -1)  # (outputs, inputs)
+        state[long] = values
     return state
 
 
@@ -344,8 +355,8 @@ def kept_pieces(tokenizer, texts: Iterable[str]) -> list[int]:
     needed = set(tokenizer.all_special_ids)
     texts = list(texts)
     for start in progress(range(0, len(texts), 4096), label="tokenizing", unit="batch"):
-        for ids in tokenizer(texts[start : start + 4096])["input_ids"]:
-            needed.update(ids)
+        for encoding in tokenizer.backend_tokenizer.encode_batch(texts[start : start + 4096]):
+            needed.update(encoding.ids)
     return sorted(needed)
 
 
@@ -353,48 +364,73 @@ def trim_vocabulary(encoder: Encoder, texts: Iterable[str], folder: Path, *, kee
     """Keep only the vocabulary that some texts need; every kept piece keeps its vector.
 
     Args:
-        encoder: the model to trim.
+        encoder: the model to trim, as it is in memory; it is not changed. Its tokenizer is Unigram or WordPiece.
         texts: text in the languages that must go on working.
         folder: where the trimmed model is saved.
-        keep_characters: also keep every one-character piece, so that unseen words never become ``<unk>`` in the
-            scripts of ``texts``.
+        keep_characters: also keep every one-character piece of the scripts of ``texts``, so that unseen words are
+            spelled out and do not become ``<unk>``.
 
     Returns:
         The trimmed model and tokenizer, loaded from ``folder``.
+
+    Raises:
+        ValueError: if the tokenizer is of another kind, or if there is no text.
 
     Reference: Abdaoui, Pradel and Sigel (2020), Load What You Need: Smaller Versions of Multilingual BERT, section 3.
     """
     from transformers import AutoModel
 
     document = json.loads(encoder.tokenizer.backend_tokenizer.to_str())
-    vocabulary = document["model"]["vocab"]
+    pieces = piece_list(document)
+    special = set(encoder.tokenizer.all_special_ids)
     keep = set(kept_pieces(encoder.tokenizer, texts))
+    if keep == special:
+        raise ValueError("trim_vocabulary() received no text; give text in the languages that must go on working.")
     if keep_characters:
-        scripts = {script_block(c) for i in keep for c in vocabulary[i][0]}
-        keep |= {i for i, (p, _) in enumerate(vocabulary) if len(p.strip("▁")) <= 1 and script_block(p[-1]) in scripts}
+        scripts = {script_block(c) for i in keep - special for c in bare(pieces[i])}
+        keep |= {i for i, p in enumerate(pieces) if len(bare(p)) == 1 and script_block(bare(p)) in scripts}
     order = sorted(keep)
-    model = AutoModel.from_pretrained(encoder.folder, use_safetensors=True, dtype=torch.float32, add_pooling_layer=False)
-    rows = model.get_input_embeddings().weight.data[torch.tensor(order)].clone()  # (kept, hidden)
-    model.set_input_embeddings(torch.nn.Embedding.from_pretrained(rows, freeze=False, padding_idx=None))
+    config = copy.deepcopy(encoder.model.config)
+    config.vocab_size = len(order)
     new_id = {old: new for new, old in enumerate(order)}
-    model.config.vocab_size = len(order)
     for key in ("pad_token_id", "bos_token_id", "eos_token_id"):
-        setattr(model.config, key, new_id[getattr(model.config, key)])
+        if getattr(config, key, None) is not None:
+            setattr(config, key, new_id[getattr(config, key)])
+    model = AutoModel.from_config(config, add_pooling_layer=False)
+    missing = model.load_state_dict(trimmed_state(encoder.model, order), strict=False).missing_keys
+    assert not missing, missing
     save(Encoder(model, trimmed_tokenizer(encoder.tokenizer, document, order, new_id), Path(folder)))
     return load(str(folder))
 
 
-def script_block(character: str) -> str:
-    """Return the script word of a character's Unicode name: ``LATIN``, ``CJK``, ``ARABIC`` …, or a symbol's category.
+def trimmed_state(model: torch.nn.Module, order: list[int]) -> dict[str, torch.Tensor]:
+    """Return a model's weights with only some rows of the word embeddings, in the given order: (V, D) -> (kept, D)."""
+    words = model.get_input_embeddings().weight
+    name = next(n for n, p in model.named_parameters() if p is words)
+    return {**model.state_dict(), name: words.data[torch.tensor(order)].clone()}
 
-    >>> script_block("я"), script_block("中")
-    ('CYRILLIC', 'CJK')
+
+def piece_list(document: dict) -> list[str]:
+    """Return the pieces of a tokenizer, given as its JSON document, in the order of their ids.
+
+    Raises:
+        ValueError: if it is neither Unigram nor WordPiece (the merges of BPE need every intermediate piece).
     """
-    import unicodedata
+    kind, vocabulary = document["model"]["type"], document["model"].get("vocab")
+    if kind == "Unigram":
+        return [piece for piece, _ in vocabulary]
+    if kind == "WordPiece":
+        return sorted(vocabulary, key=vocabulary.__getitem__)
+    raise ValueError(f"The tokenizer is of type {kind}; only Unigram and WordPiece vocabularies can be trimmed.")
 
-    name = unicodedata.name(character, "")
-    letters = unicodedata.category(character)[0] in "LM"
-    return name.split(" ")[0] if letters and name else unicodedata.category(character)
+
+def bare(piece: str) -> str:
+    """Return a piece without the marks of its place: ``▁`` before a word, ``##`` inside one.
+
+    >>> bare("▁a"), bare("##a"), bare("▁")
+    ('a', 'a', '▁')
+    """
+    return piece.removeprefix("##").strip("▁") or piece
 
 
 def trimmed_tokenizer(tokenizer, document: dict, order: list[int], new_id: dict[int, int]):
@@ -402,12 +438,18 @@ def trimmed_tokenizer(tokenizer, document: dict, order: list[int], new_id: dict[
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-    document["model"]["vocab"] = [document["model"]["vocab"][i] for i in order]
-    document["model"]["unk_id"] = new_id[document["model"]["unk_id"]]
+    model, pieces = document["model"], piece_list(document)
+    if model["type"] == "Unigram":
+        model["vocab"] = [model["vocab"][i] for i in order]
+        model["unk_id"] = new_id[model["unk_id"]]
+    else:
+        model["vocab"] = {pieces[i]: new_id[i] for i in order}
     document["added_tokens"] = [{**t, "id": new_id[t["id"]]} for t in document["added_tokens"] if t["id"] in new_id]
-    specials = document["post_processor"]["special_tokens"]
-    for token in specials.values():
+    brackets = document["post_processor"] or {}
+    for token in brackets.get("special_tokens", {}).values():  # TemplateProcessing
         token["ids"] = [new_id[i] for i in token["ids"]]
+    for side in {"sep", "cls"} & brackets.keys():  # BertProcessing, RobertaProcessing
+        brackets[side] = [brackets[side][0], new_id[brackets[side][1]]]
     names = {k: v for k, v in tokenizer.special_tokens_map.items() if isinstance(v, str)}
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(json.dumps(document)), model_max_length=tokenizer.model_max_length, **names
@@ -426,7 +468,7 @@ def save(encoder: Encoder) -> None:
 
 
 def size_report(encoder: Encoder) -> dict[str, float]:
-    """Return pieces in the vocabulary, parameters, embedding parameters, and megabytes on disk."""
+    """Return pieces in the vocabulary, parameters, embedding parameters, and megabytes in memory and on disk."""
     parameters = sum(p.numel() for p in encoder.model.parameters())
     embedding = encoder.model.get_input_embeddings().weight
     on_disk = sum(f.stat().st_size for f in encoder.folder.iterdir() if f.is_file()) / 1e6
@@ -434,5 +476,6 @@ def size_report(encoder: Encoder) -> dict[str, float]:
         "pieces": embedding.shape[0],
         "parameters": parameters,
         "embedding parameters": embedding.numel(),
+        "MB in memory": sum(p.nbytes for p in encoder.model.parameters()) / 1e6,
         "MB on disk": on_disk,
     }

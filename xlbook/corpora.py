@@ -14,6 +14,7 @@ import hashlib
 import html
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -77,8 +78,9 @@ def commands(
 ) -> list[Command]:
     """Sample commands from a language's templates.
 
-    The split is by template within each intent, never by sentence, and a sentence that another split's template can
-    produce too is left out of the later split.
+    The split is by template within each intent, never by sentence, and a sentence that was sampled for an earlier
+    split too is left out of the later one. (Two calls with different ``per_template`` or ``seed`` sample different
+    sentences; a few in a thousand may then be in both splits.)
 
     Args:
         language: any language of :func:`command_languages`.
@@ -140,16 +142,24 @@ def coverage(language: str) -> dict[str, object]:
         ``{"templates": {intent: n}, "missing": {list name: templates that need it}}``.
     """
     grammar = grammar_of(normalize(language))
-    return {"templates": Counter(t.intent for t in grammar.templates), "missing": grammar.missing}
+    return {"templates": Counter(grammar.label(t) for t in grammar.templates), "missing": grammar.missing}
 
 
 def fold(text: str) -> str:
     """Return the form in which two sentences count as the same: case, punctuation and spaces folded.
 
-    >>> fold("Turn it  on!") == fold("turn it on")
-    True
+    Vowel signs and other marks belong to their letter and stay: without them different Hindi or Thai words are one.
+
+    >>> fold("Turn it  on!") == fold("turn it on"), fold("की") == fold("को")
+    (True, False)
     """
-    return " ".join(re.sub(r"[^\w\s]", " ", text.casefold()).split())
+    return " ".join(re.sub(r"[^\w\s]", kept_mark, unicodedata.normalize("NFC", text).casefold()).split())
+
+
+def kept_mark(match: re.Match) -> str:
+    """Return a combining mark as it is, nothing for an invisible joiner, and a space for punctuation."""
+    category = unicodedata.category(match[0])
+    return match[0] if category in ("Mn", "Mc") else "" if category == "Cf" else " "
 
 
 def ngrams(text: str, n: int = 4) -> set[tuple[str, ...]]:
@@ -171,7 +181,7 @@ def overlap(train: Iterable[str], test: Iterable[str], n: int = 4) -> float:
     return sum(g in known for g in tested) / max(1, len(tested))
 
 
-# --- natural commands --------------------------------------------------------------------------------------------------
+# --- natural commands -------------------------------------------------------------------------------------------------
 
 MARKUP = re.compile(r"\[([^\[\]]+)\]\((\w+)\)")
 
@@ -217,14 +227,15 @@ def natural(language: str = SOURCE, split: str = "test") -> list[Command]:
         raise ValueError(f"No natural commands in {language!r}. {did_you_mean(code, COURSE)}")
     if split != "test" and code != SOURCE:
         raise ValueError(
-            f"There is no {split} split in {code!r}: the assistant is taught in English only. Use split='test', or 'en'."
+            f"There is no {split} split in {code!r}: the assistant is taught in English only. "
+            "Use split='test', or 'en'."
         )
     text = (files("xlbook") / "data" / f"natural_{split}.jsonl").read_text(encoding="utf-8")
     records = [json.loads(line) for line in text.splitlines() if line.strip()]
     return [Command(t, r["intent"], code, r["id"], spans) for r in records for t, spans in [unmark(r[code])]]
 
 
-# --- parallel strings ----------------------------------------------------------------------------------------------------
+# --- parallel strings -------------------------------------------------------------------------------------------------
 
 
 def interface_languages() -> list[str]:
@@ -280,7 +291,9 @@ def parallel(a: str, b: str, split: str | None = None) -> list[Pair]:
     """Return interface strings in two languages, aligned by key.
 
     A string that is the same in both languages is not translated and is left out. The split goes by a hash of the
-    English text, so a sentence is in the same split in every language and under every key.
+    English text, so a sentence is in the same split in every language and under every key. Where two English texts of
+    different splits have one translation, the pair of the later split is left out: no text of either language is in
+    two splits.
 
     Args:
         a: first language.
@@ -295,12 +308,26 @@ def parallel(a: str, b: str, split: str | None = None) -> list[Pair]:
     """
     wanted = split_name(split)
     english, left, right = interface_strings(SOURCE), interface_strings(a), interface_strings(b)
+    first_left, first_right = earliest_split(a), earliest_split(b)
     pairs: dict[tuple[str, str], Pair] = {}
     for key in sorted(left.keys() & right.keys() & english.keys()):
-        if fold(left[key]) == fold(right[key]) or wanted not in (None, split_of(english[key])):
+        folded = fold(left[key]), fold(right[key])
+        homes = {split_of(english[key]), first_left[folded[0]], first_right[folded[1]]}
+        if folded[0] == folded[1] or wanted is not None and homes != {wanted}:
             continue
-        pairs.setdefault((fold(left[key]), fold(right[key])), Pair(left[key], right[key], key))
+        pairs.setdefault(folded, Pair(left[key], right[key], key))
     return list(pairs.values())
+
+
+@lru_cache(maxsize=32)
+def earliest_split(language: str) -> dict[str, str]:
+    """Return the first of train, dev and test in which each folded interface string of a language occurs."""
+    english, own = interface_strings(SOURCE), interface_strings(language)
+    found: dict[str, str] = {}
+    for key in sorted(own.keys() & english.keys()):
+        text, split = fold(own[key]), split_of(english[key])
+        found[text] = min(split, found.get(text, split), key=SPLITS.index)
+    return found
 
 
 def split_of(text: str) -> str:
@@ -314,14 +341,18 @@ def split_of(text: str) -> str:
 
 
 def monolingual(language: str, split: str | None = "train") -> list[str]:
-    """Return the distinct interface strings of one language; the split goes by the English text, as in :func:`parallel`."""
+    """Return the distinct interface strings of one language.
+
+    The split goes by the English text, as in :func:`parallel`; what an earlier split has is left out of a later one.
+    """
     wanted = split_name(split)
     english, own = interface_strings(SOURCE), interface_strings(language)
-    kept = [own[k] for k in sorted(own.keys() & english.keys()) if wanted in (None, split_of(english[k]))]
+    first = earliest_split(language)
+    kept = [own[k] for k in sorted(own.keys() & english.keys()) if wanted in (None, first[fold(own[k])])]
     return list(dict.fromkeys(kept))
 
 
-# --- lexicon --------------------------------------------------------------------------------------------------------------
+# --- lexicon ----------------------------------------------------------------------------------------------------------
 
 
 def lexicon(a: str, b: str, *, identical: bool = False) -> list[Pair]:
@@ -362,5 +393,5 @@ def cldr_names(code: str) -> dict[str, str]:
         names |= {f"{category}/{k}": v for k, v in getattr(locale, category).items() if not str(k).isdigit()}
     for width in ("months", "days"):
         names |= {f"{width}/{k}": v for k, v in getattr(locale, width)["stand-alone"]["wide"].items()}
-    names |= {f"units/{k}": v for k, v in locale.unit_display_names.items() if isinstance(v, str)}
+    names |= {f"units/{k}": v["long"] for k, v in locale.unit_display_names.items() if "long" in v}
     return {k: v for k, v in names.items() if isinstance(v, str) and re.search(r"[^\W\d_]", v)}

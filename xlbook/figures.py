@@ -11,12 +11,10 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-
-from xlbook.languages import label, language, normalize  # noqa: E402
+from xlbook.languages import label, language, normalize
 
 INK, ACCENT, MUTED = "#1b2a41", "#c8553d", "#8d99ae"
 PALETTE = ("#1b6ca8", "#c8553d", "#2a9d8f", "#8a5a9e", "#b08900", "#5c6b73")
@@ -39,7 +37,7 @@ STYLE = {
 class Picture:
     """A figure with alt text; ``.figure`` is the matplotlib figure, for assertions on what was plotted."""
 
-    def __init__(self, figure, alt: str):
+    def __init__(self, figure: Figure, alt: str):
         if len(alt.split()) < 5:
             raise ValueError(f"Alt text {alt!r} is too short: say what the axes are and what one sees.")
         self.figure, self.alt = figure, alt
@@ -65,10 +63,9 @@ def picture(draw: Callable, alt: str, *, size: tuple[float, float] = (7.2, 3.4),
         size: width and height in inches.
         panels: number of panels side by side.
     """
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, panels, figsize=size, layout="constrained")
-        draw(axes)
-        plt.close(figure)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=size, layout="constrained")  # not of pyplot: your own plots keep their settings
+        draw(figure.subplots(1, panels))
     return Picture(figure, alt)
 
 
@@ -100,6 +97,20 @@ def tagged(text: str, code: str) -> str:
     return f'<span lang="{normalize(code)}" dir="{language(code).direction}">{html.escape(text)}</span>'
 
 
+def highlighted(text: str, spans: Sequence[tuple[int, int]], tags: Sequence[str]) -> str:
+    """Return a sentence as HTML with its tagged words marked; ``O`` marks nothing.
+
+    >>> highlighted("dim it", [(0, 3), (4, 6)], ["O", "B-device"])
+    '<p dir="auto" style="font-size:1.2em">dim <mark title="B-device">it</mark></p>'
+    """
+    marked, at = "", 0
+    for (start, end), tag in zip(spans, tags):
+        word = html.escape(text[start:end])
+        marked += html.escape(text[at:start]) + (word if tag == "O" else f'<mark title="{tag}">{word}</mark>')
+        at = end
+    return f'<p dir="auto" style="font-size:1.2em">{marked}{html.escape(text[at:])}</p>'
+
+
 class Markup(str):
     """Text that is HTML already; :func:`table` does not escape it."""
 
@@ -109,7 +120,9 @@ def text_in(code: str, text: str) -> Markup:
     return Markup(tagged(text, code))
 
 
-def table(rows: Sequence[Mapping], caption: str, *, digits: int = 2, bold: Mapping[str, Callable] | None = None) -> Html:
+def table(
+    rows: Sequence[Mapping], caption: str, *, digits: int = 2, bold: Mapping[str, Callable] | None = None
+) -> Html:
     """Show rows as an HTML table.
 
     Args:
@@ -117,11 +130,16 @@ def table(rows: Sequence[Mapping], caption: str, *, digits: int = 2, bold: Mappi
         caption: the line above the table.
         digits: decimals of floating-point numbers.
         bold: column -> ``max`` or ``min``: the best cell of that column is set in bold.
+
+    Raises:
+        ValueError: if there are no rows, or they have different columns.
     """
     if not rows:
         raise ValueError("table() received no rows.")
     columns = list(rows[0])
-    best = {c: choose([r[c] for r in rows if isinstance(r[c], int | float)]) for c, choose in (bold or {}).items()}
+    if odd := next((r for r in rows if set(r) != set(columns)), None):
+        raise ValueError(f"All rows of a table need the same columns; {columns} and {list(odd)} differ.")
+    best = {c: choose([r[c] for r in rows if is_number(r[c])], default=None) for c, choose in (bold or {}).items()}
     cell = "padding:.25em .7em;border-bottom:1px solid #e3e6ea;"
     head = "".join(f'<th scope="col" style="{cell}text-align:left">{html.escape(str(c))}</th>' for c in columns)
     body = ""
@@ -129,10 +147,9 @@ def table(rows: Sequence[Mapping], caption: str, *, digits: int = 2, bold: Mappi
         cells = ""
         for column in columns:
             value = row[column]
-            number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
             words = shown(value, digits)
-            words = f"<b>{words}</b>" if column in best and value == best[column] else words
-            cells += f'<td style="{cell}text-align:{"right" if number else "left"}">{words}</td>'
+            words = f"<b>{words}</b>" if column in best and is_number(value) and value == best[column] else words
+            cells += f'<td style="{cell}text-align:{"right" if is_number(value) else "left"}">{words}</td>'
         body += f"<tr>{cells}</tr>"
     markup = (
         '<div style="overflow-x:auto"><table style="border-collapse:collapse;font-variant-numeric:tabular-nums">'
@@ -142,12 +159,17 @@ def table(rows: Sequence[Mapping], caption: str, *, digits: int = 2, bold: Mappi
     return Html(markup, "<Table>")
 
 
+def is_number(value) -> bool:
+    """Return whether a table cell is a number that can be compared: no truth value, not NaN."""
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and value == value
+
+
 def shown(value, digits: int) -> str:
     """Return a table cell's HTML: numbers with thousands separators or fixed decimals, text escaped."""
     if isinstance(value, Markup):
         return str(value)
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "–"}[value]
+    if isinstance(value, bool | np.bool_) or value is None:
+        return "–" if value is None else "yes" if value else "no"
     if isinstance(value, int | np.integer):
         return f"{value:,}"
     if isinstance(value, float | np.floating):
@@ -190,6 +212,18 @@ def lines(series: Mapping[str, tuple], *, title: str, xlabel: str, ylabel: str, 
             ax.plot(x, y, marker="o" if len(x) < 20 else "", markersize=4, label=name)
         ax.set(title=title, xlabel=xlabel, ylabel=ylabel, xscale=xscale)
         ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+
+    return picture(draw, alt)
+
+
+def scatter(points: Mapping[str, tuple[float, float]], *, title: str, xlabel: str, ylabel: str, alt: str) -> Picture:
+    """Draw one labelled dot a name: name -> (x, y)."""
+
+    def draw(ax) -> None:
+        ax.scatter([x for x, _ in points.values()], [y for _, y in points.values()], color=PALETTE[0])
+        for name, place in points.items():
+            ax.annotate(name, place, xytext=(4, 4), textcoords="offset points")
+        ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
 
     return picture(draw, alt)
 

@@ -26,10 +26,12 @@ SCALE = 10.0
 """Unit vectors differ by a few hundredths; the probe and the head see them centred and times this."""
 IGNORED = -100
 """Label of a word piece that the loss leaves out (PyTorch's convention)."""
+MAX_PIECES = 128
+"""Longer texts are cut off, special tokens included; commands have about ten pieces."""
 TAGS = ("O", *(f"{edge}-{slot}" for slot in SLOTS for edge in "BI"))
 
 
-# --- baselines and probes on frozen vectors -------------------------------------------------------------------------------
+# --- baselines and probes on frozen vectors --------------------------------------------------------------------------
 
 
 def majority(train_labels: Sequence[str], count: int) -> list[str]:
@@ -42,14 +44,14 @@ def majority(train_labels: Sequence[str], count: int) -> list[str]:
 
 
 def character_tfidf(train: Sequence[Command], *, seed: int = 0):
-    """Return a fitted baseline that knows no meaning: character 1-4-grams, TF-IDF, logistic regression."""
+    """Return a fitted baseline that knows no meaning: character 1-4-grams, TF-IDF, a linear classifier."""
     from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
+    from sklearn.svm import LinearSVC
 
     model = make_pipeline(
         TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True),
-        LogisticRegression(C=10, max_iter=1000, class_weight="balanced", random_state=seed),
+        LinearSVC(class_weight="balanced", random_state=seed),
     )
     return model.fit([c.text for c in train], [c.intent for c in train])
 
@@ -103,7 +105,7 @@ def fit_probe(vectors: np.ndarray, labels: Sequence[str], *, strength: float = 1
     return Probe(tuple(map(str, model.classes_)), center, weight, bias)
 
 
-# --- classification ---------------------------------------------------------------------------------------------------------
+# --- classification --------------------------------------------------------------------------------------------------
 
 
 class Classifier(nn.Module):
@@ -141,11 +143,12 @@ class Classifier(nn.Module):
 
         Reference: Kumar et al. (2022), Fine-Tuning can Distort Pretrained Features, section 4 (LP-FT).
         """
-        if probe.labels != self.labels:
-            raise ValueError(f"The probe knows {len(probe.labels)} classes, the classifier {len(self.labels)}, or others.")
+        if other := set(probe.labels) ^ set(self.labels):
+            raise ValueError(f"Only one of probe and classifier knows {sorted(other)}; fit the probe on all classes.")
+        rows = [probe.labels.index(label) for label in self.labels]
         with torch.no_grad():
-            self.head.weight.copy_(torch.from_numpy(probe.weight))
-            self.head.bias.copy_(torch.from_numpy(probe.bias))
+            self.head.weight.copy_(torch.from_numpy(probe.weight[rows]))
+            self.head.bias.copy_(torch.from_numpy(probe.bias[rows]))
             self.center.copy_(torch.from_numpy(probe.center))
 
 
@@ -178,7 +181,7 @@ def encode_commands(tokenizer, commands: Sequence[Command], labels: Sequence[str
     number = {label: i for i, label in enumerate(labels)}
     if strange := {c.intent for c in commands} - number.keys():
         raise ValueError(f"Intents {sorted(strange)} are not among the {len(number)} labels of this classifier.")
-    tokens = tokenizer([prefix + c.text for c in commands], truncation=True, max_length=64)["input_ids"]
+    tokens = tokenizer([prefix + c.text for c in commands], truncation=True, max_length=MAX_PIECES)["input_ids"]
     return [{"input_ids": ids, "labels": number[c.intent]} for ids, c in zip(tokens, commands)]
 
 
@@ -205,6 +208,7 @@ def classify(
     frozen_layers: int = 4,
     pool: str = "mean",
     probe: Probe | None = None,
+    dev: Sequence[Command] | None = None,
     **fit_options,
 ) -> tuple[Classifier, training.History]:
     """Fine-tune a copy of the encoder as an intent classifier.
@@ -217,6 +221,7 @@ def classify(
         frozen_layers: layers, from the input, that stay as they are (the embeddings always do).
         pool: how token vectors become one vector.
         probe: start the head from this probe (otherwise from random weights).
+        dev: commands to evaluate on during training, for early stopping; in the source language, never in the target.
         **fit_options: passed on to :func:`xlbook.training.fit`.
 
     Returns:
@@ -230,6 +235,8 @@ def classify(
         model.start_from(probe)
     examples = encode_commands(encoder.tokenizer, commands, labels)
     options = {"balanced": True} | fit_options
+    if dev is not None:
+        options["scorer"] = lambda: {"score": intent_accuracy(model, encoder.tokenizer, dev)}
     history = training.fit(model, examples, collator(encoder.tokenizer), settings, **options)
     return model, history
 
@@ -241,6 +248,11 @@ def predict_intents(model: Classifier, tokenizer, texts: Sequence[str], *, prefi
     return [model.labels[int(row.argmax())] for row in logits]
 
 
+def intent_accuracy(model: Classifier, tokenizer, commands: Sequence[Command]) -> float:
+    """Return the share of commands whose intent is found."""
+    return accuracy(predict_intents(model, tokenizer, [c.text for c in commands]), [c.intent for c in commands])
+
+
 def run(model: nn.Module, tokenizer, texts: Sequence[str], *, prefix: str, batch_size: int = 64) -> list[torch.Tensor]:
     """Return the logits of each text, in order: C numbers for a classifier, (tokens, T) for a tagger."""
     if isinstance(texts, str):
@@ -248,15 +260,25 @@ def run(model: nn.Module, tokenizer, texts: Sequence[str], *, prefix: str, batch
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    tokens = tokenizer([prefix + t for t in texts], truncation=True, max_length=128)["input_ids"]
+    tokens = tokenizer([prefix + t for t in texts], truncation=True, max_length=MAX_PIECES)["input_ids"]
     rows: list[torch.Tensor | None] = [None] * len(texts)
     for indices in sorted_batches([len(t) for t in tokens], batch_size=batch_size):
         batch = tokenizer.pad({"input_ids": [tokens[i] for i in indices]}, return_tensors="pt").to(device)
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])["logits"].float().cpu()
         for index, row in zip(indices, logits):
-            rows[index] = row
+            rows[index] = row if row.ndim == 1 else row[: len(tokens[index])]
     model.train(was_training)
     return rows
+
+
+def few_shot(labels: Sequence[str], k: int, *, seed: int) -> list[int]:
+    """Draw the indices of k examples of each class (all of a class that has fewer).
+
+    >>> sorted(few_shot(["a", "a", "b"], 1, seed=0))[-1]
+    2
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    return [int(i) for label in sorted(set(labels)) for i in [j for j in order if labels[j] == label][:k]]
 
 
 def transfer_matrix(
@@ -271,13 +293,16 @@ def transfer_matrix(
         test: language -> frozen vectors and intents.
 
     Returns:
-        Accuracies and numbers of shared intents, both of shape (len(train), len(test)).
+        Accuracies (NaN where no intent is shared) and numbers of shared intents, both (len(train), len(test)).
     """
     scores, shared = np.zeros((len(train), len(test))), np.zeros((len(train), len(test)), int)
     for row, (vectors, labels) in enumerate(train.values()):
         probe = fit_probe(vectors, labels)
         for column, (items, truth) in enumerate(test.values()):
             both = sorted(set(labels) & set(truth))
+            if not both:
+                scores[row, column] = np.nan
+                continue
             columns = [probe.labels.index(label) for label in both]
             keep = [i for i, t in enumerate(truth) if t in both]
             best = probe.scores(items[keep])[:, columns].argmax(axis=1)
@@ -286,14 +311,14 @@ def transfer_matrix(
     return scores, shared
 
 
-# --- slot tagging -------------------------------------------------------------------------------------------------------------
+# --- slot tagging ----------------------------------------------------------------------------------------------------
 
 UNIT = re.compile(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+")
 EDGE = " \t.,;:!?…'\"()[]«»„“”‘’、。！？，：；؟،।-–—"
 
 
 def words(text: str) -> list[tuple[int, int]]:
-    """Return the words of a text as character spans: between spaces, without punctuation; a Chinese character is a word.
+    """Return the words of a text as character spans: between spaces, no punctuation; a Chinese character is a word.
 
     >>> words("Turn it off, 关灯!")
     [(0, 4), (5, 7), (8, 11), (13, 14), (14, 15)]
@@ -377,7 +402,8 @@ class Tagger(nn.Module):
 
 def encode_tagged(tokenizer, commands: Sequence[Command], *, prefix: str = E5_PREFIX) -> list[dict]:
     """Turn commands into tagging examples: ``input_ids`` and one label a piece."""
-    encoded = tokenizer([prefix + c.text for c in commands], return_offsets_mapping=True)
+    texts = [prefix + c.text for c in commands]
+    encoded = tokenizer(texts, truncation=True, max_length=MAX_PIECES, return_offsets_mapping=True)
     examples = []
     for ids, offsets, command in zip(encoded["input_ids"], encoded["offset_mapping"], commands):
         spans = [(a + len(prefix), b + len(prefix)) for a, b in words(command.text)]
@@ -406,16 +432,17 @@ def tag(
 
 @torch.inference_mode()
 def predict_tags(model: Tagger, tokenizer, texts: Sequence[str], *, prefix: str = E5_PREFIX) -> list[list[str]]:
-    """Return one BIO tag for each word of each text.
+    """Return one BIO tag for each word of each text, ``O`` for words that were cut off.
 
     A piece may hold several words (Chinese characters): they share its tag, and a slot begins only once.
     """
     logits = run(model, tokenizer, texts, prefix=prefix)
-    offsets = tokenizer([prefix + t for t in texts], return_offsets_mapping=True)["offset_mapping"]
+    options = {"truncation": True, "max_length": MAX_PIECES, "return_offsets_mapping": True}
+    offsets = tokenizer([prefix + t for t in texts], **options)["offset_mapping"]
     tagged = []
     for text, row, spans in zip(texts, logits, offsets):
         pieces = first_pieces(spans, [(a + len(prefix), b + len(prefix)) for a, b in words(text)])
-        best = [TAGS[int(row[p].argmax())] if 0 <= p < len(row) else "O" for p in pieces]
+        best = [TAGS[int(row[p].argmax())] if p >= 0 else "O" for p in pieces]
         shared = [i > 0 and p == pieces[i - 1] for i, p in enumerate(pieces)]
         tagged.append(["I" + t[1:] if again and t.startswith("B-") else t for t, again in zip(best, shared)])
     return tagged

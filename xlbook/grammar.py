@@ -105,7 +105,7 @@ class Template:
     id: str
     """Language, intent and a hash of the template's text."""
     intent: str
-    """The course's label, or ``by value`` where the sampled words decide (louder or quieter)."""
+    """hassil's intent, such as ``HassTurnOn``; :func:`person_label` turns it into the course's label."""
     domain: str
     """The kind of device it is about, or an empty string."""
     expression: object
@@ -198,8 +198,7 @@ class Grammar:
         """
         groups: dict[str, dict[str, list[Template]]] = {}
         for template in self.templates:
-            intent = self._walk(template, random.Random(template.id)).intent
-            groups.setdefault(intent, {}).setdefault(wording(template), []).append(template)
+            groups.setdefault(self.label(template), {}).setdefault(wording(template), []).append(template)
         splits: dict[str, list[Template]] = {"train": [], "dev": [], "test": []}
         for words in groups.values():
             order = sorted(words, key=lambda w: hashlib.sha256(w.encode()).hexdigest())
@@ -210,17 +209,29 @@ class Grammar:
                 splits[name] += words[word]
         return splits
 
+    def label(self, template: Template) -> str:
+        """Return the course's label of a template; where the sampled words decide, that of one fixed sample."""
+        command = self._try(template, random.Random(template.id))
+        return (command or self._walk(template, random.Random(template.id.rsplit(":", 1)[1]))).intent
+
     def sample(self, template: Template, count: int, *, seed: int = 0) -> list[Command]:
         """Return up to ``count`` different commands of one template; the same seed gives the same commands."""
         generator = random.Random(f"{template.id}-{seed}")
         found: dict[str, Command] = {}
         for _ in range(count * TRIES):
-            command = self._walk(template, generator)
+            command = self._try(template, generator)
             if command is not None:
                 found.setdefault(command.text, command)
             if len(found) == count:
                 break
         return list(found.values())
+
+    def _try(self, template: Template, generator: random.Random) -> Command | None:
+        """Sample one command, or ``None`` where this way through the tree has no label or needs a missing list."""
+        try:
+            return self._walk(template, generator)
+        except Missing:
+            return None
 
     def _walk(self, template: Template, generator: random.Random) -> Command | None:
         """Sample one command, or ``None`` where the words have no single label."""

@@ -1,6 +1,6 @@
 """Arrays in, dictionaries out: accuracy, macro-F1, slot F1, exact match, retrieval, and how sure one can be.
 
-``evaluate.load("accuracy")`` fetches a script from the Hub; the :class:`evaluate.Metric` subclasses here need no network.
+``evaluate.load("accuracy")`` fetches a script from the Hub; the :class:`evaluate.Metric` subclasses need no network.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Accuracy(evaluate.Metric):
 
 
 class MacroF1(evaluate.Metric):
-    """F1 of each class that occurs in the references, averaged over classes: rare classes count as much as frequent ones.
+    """F1 of each class that occurs in the references, averaged over classes: rare ones count as much as frequent ones.
 
     Reference: Manning, Raghavan and Schütze (2008), Introduction to Information Retrieval, section 13.6.
     """
@@ -62,7 +62,19 @@ def metric_info(description: str, feature) -> evaluate.MetricInfo:
 def same_length(predictions: Sequence, references: Sequence) -> None:
     """Raise ``ValueError`` unless both have the same, positive length."""
     if len(predictions) != len(references) or len(references) == 0:
-        raise ValueError(f"{len(predictions)} predictions for {len(references)} references; both need the same number.")
+        raise ValueError(
+            f"{len(predictions)} predictions for {len(references)} references; both need the same number, at least one."
+        )
+
+
+def same_tags(predictions: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> None:
+    """Raise ``ValueError`` unless every sentence has one predicted tag for each reference tag."""
+    same_length(predictions, references)
+    for number, (predicted, reference) in enumerate(zip(predictions, references)):
+        if len(predicted) != len(reference):
+            raise ValueError(
+                f"Sentence {number} has {len(predicted)} predicted tags for {len(reference)} words; give one each."
+            )
 
 
 def accuracy(predictions: Sequence, references: Sequence) -> float:
@@ -86,18 +98,27 @@ def slot_f1(predictions: Sequence[Sequence[str]], references: Sequence[Sequence[
     """Return micro-F1 over whole slots of BIO-tagged sentences."""
     from seqeval.metrics import f1_score as seqeval_f1
 
-    same_length(predictions, references)
-    for predicted, reference in zip(predictions, references):
-        same_length(predicted, reference)
+    same_tags(predictions, references)
     return float(seqeval_f1([list(r) for r in references], [list(p) for p in predictions], zero_division=0))
 
 
 def exact_match(
-    intents: Sequence, intent_references: Sequence, tags: Sequence[Sequence[str]], tag_references: Sequence[Sequence[str]]
+    intents: Sequence,
+    intent_references: Sequence,
+    tags: Sequence[Sequence[str]],
+    tag_references: Sequence[Sequence[str]],
 ) -> float:
-    """Return the share of commands with the right intent and all slots right: what a user notices."""
+    """Return the share of commands with the right intent and all slots right: what a user notices.
+
+    Raises:
+        ValueError: if the four do not belong to the same commands, or a sentence has too few or too many tags.
+
+    >>> exact_match(["turn_on", "turn_on"], ["turn_on", "turn_off"], [["O"], ["O"]], [["O"], ["O"]])
+    0.5
+    """
     same_length(intents, intent_references)
-    same_length(tags, tag_references)
+    same_tags(tags, tag_references)
+    same_length(intents, tags)
     right = [i == ir and list(t) == list(tr) for i, ir, t, tr in zip(intents, intent_references, tags, tag_references)]
     return float(np.mean(right))
 
@@ -115,7 +136,7 @@ def retrieval_accuracy(similarity: np.ndarray) -> float:
     1.0
     """
     similarity = np.asarray(similarity)
-    if similarity.ndim != 2 or similarity.shape[0] != similarity.shape[1]:
+    if similarity.ndim != 2 or similarity.shape[0] != similarity.shape[1] or similarity.size == 0:
         raise ValueError(f"Similarity has shape {similarity.shape}; retrieval needs one right item a query: (N, N).")
     return float(np.mean(similarity.argmax(axis=1) == np.arange(len(similarity))))
 
@@ -135,11 +156,16 @@ def bootstrap(
     Returns:
         Lower and upper end.
 
+    Raises:
+        ValueError: if there are no scores, or ``level`` is no share.
+
     Reference: Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 13.
     """
     if not 0 < level < 1:
         raise ValueError(f"level={level}: give a share between 0 and 1, such as 0.95.")
     values = np.asarray(scores, float)
+    if values.ndim != 1 or len(values) == 0:
+        raise ValueError(f"Scores have shape {values.shape}; give one number for each test item, at least one.")
     draws = np.random.default_rng(seed).integers(0, len(values), (rounds, len(values)))  # (rounds, N)
     estimates = statistic(values[draws], axis=1)
     low, high = np.quantile(estimates, [(1 - level) / 2, (1 + level) / 2])

@@ -19,7 +19,7 @@ import numpy as np
 
 from xlbook import corpora, finetuning, representations, runtime
 from xlbook.checkpoints import Encoder, load
-from xlbook.languages import COURSE
+from xlbook.languages import COURSE, SOURCE, TARGETS
 from xlbook.metrics import accuracy
 from xlbook.records import INTENTS
 from xlbook.runtime import did_you_mean
@@ -46,6 +46,30 @@ def by_row(number: str) -> dict[str, list[dict]]:
     for one in results(number)["runs"]:
         grouped.setdefault(one["row"], []).append(one)
     return grouped
+
+
+def summary(number: str) -> list[dict]:
+    """Return one line a row of a recipe: means over seeds, and how far the seeds lie apart.
+
+    ``avg of 9`` is the average accuracy over the target languages, ``lowest`` and ``highest`` are its extreme seeds.
+    """
+    lines = []
+    for row, members in by_row(number).items():
+        scores = [one["scores"] for one in members]
+        averages = [float(np.mean([s[c] for c in TARGETS])) for s in scores]
+        lines.append(
+            {
+                "row": row,
+                "seeds": len(members),
+                "English dev": float(np.mean([s["dev"] for s in scores])),
+                "English": float(np.mean([s[SOURCE] for s in scores])),
+                "avg of 9": float(np.mean(averages)),
+                "lowest": min(averages),
+                "highest": max(averages),
+                "worst language": float(np.mean([min(s[c] for c in TARGETS) for s in scores])),
+            }
+        )
+    return lines
 
 
 def run(number: str, *, seeds: int = 3, out: Path | None = None) -> Path:
@@ -124,55 +148,80 @@ def teaching_set(kind: str, *, seed: int = 0) -> list[corpora.Command]:
     return natural + templates
 
 
-def probe_for(encoder: Encoder, commands: list[corpora.Command], *, pool: str = "mean") -> finetuning.Probe:
-    """Return a probe on the frozen vectors of some commands."""
-    vectors = representations.embed(encoder, [c.text for c in commands], pool=pool)
-    return finetuning.fit_probe(vectors, [c.intent for c in commands])
+class Vectors:
+    """The frozen encoder's sentence vectors, computed once a text: rows and seeds share most of their texts."""
+
+    def __init__(self, encoder: Encoder):
+        self.encoder, self.known = encoder, {}
+
+    def of(self, texts: list[str], pool: str = "mean") -> np.ndarray:
+        """Return the vectors of some texts, shape (N, D)."""
+        new = [t for t in dict.fromkeys(texts) if (pool, t) not in self.known]
+        if new:
+            vectors = representations.embed(self.encoder, new, pool=pool)
+            self.known |= {(pool, t): v for t, v in zip(new, vectors)}
+        return np.stack([self.known[pool, t] for t in texts])
+
+    def probe(self, commands: list[corpora.Command], pool: str = "mean") -> finetuning.Probe:
+        """Return a probe on the frozen vectors of some commands."""
+        return finetuning.fit_probe(self.of([c.text for c in commands], pool), [c.intent for c in commands])
 
 
-def fine_tuned(encoder: Encoder, kind: str = "both", *, head: str = "probe", pool: str = "mean", frozen_layers: int = 4,
+def fine_tuned(vectors: Vectors, kind: str = "both", *, head: str = "probe", pool: str = "mean", frozen_layers: int = 4,
                patience: int | None = None, **settings) -> Callable[[int], dict]:  # fmt: skip
-    """Return a function of the seed that fine-tunes on English and scores every language."""
+    """Return a function of the seed that fine-tunes on English and scores every language.
+
+    With ``patience``, training is evaluated on the English dev commands every 20 steps, and the best state is kept.
+    """
 
     def one(seed: int) -> dict:
         commands = teaching_set(kind, seed=seed)
-        probe = probe_for(encoder, commands, pool=pool) if head == "probe" else None
-        options = {}
+        probe = vectors.probe(commands, pool) if head == "probe" else None
         model, history = finetuning.classify(
-            encoder,
+            vectors.encoder,
             commands,
             LABELS,
             Settings(**{"steps": 100, "seed": seed} | settings),
             frozen_layers=frozen_layers,
             pool=pool,
             probe=probe,
-            **options,
+            dev=corpora.natural("en", "dev") if patience else None,
+            **({"patience": patience, "evaluate_every": 20} if patience else {}),
         )
-        scores = test_scores(lambda texts: finetuning.predict_intents(model, encoder.tokenizer, texts))
-        return scores | {"loss": round(float(np.mean(history.losses[-10:])), 4)}
+        scores = test_scores(lambda texts: finetuning.predict_intents(model, vectors.encoder.tokenizer, texts))
+        return scores | {"loss": round(float(np.mean(history.losses[-10:])), 4), "steps": history.stopped_at}
 
     return one
 
 
-def frozen(encoder: Encoder, kind: str, *, pool: str = "mean") -> Callable[[int], dict]:
+def frozen(vectors: Vectors, kind: str, *, pool: str = "mean") -> Callable[[int], dict]:
     """Return a function of the seed that fits a probe on frozen vectors and scores every language."""
 
     def one(seed: int) -> dict:
-        probe = probe_for(encoder, teaching_set(kind, seed=seed), pool=pool)
-        return test_scores(lambda texts: probe.predict(representations.embed(encoder, texts, pool=pool)))
+        probe = vectors.probe(teaching_set(kind, seed=seed), pool)
+        return test_scores(lambda texts: probe.predict(vectors.of(texts, pool)))
 
     return one
 
 
 def chapter_06() -> dict[str, Callable[[int], dict]]:
     """English-only fine-tuning of multilingual-e5-small on intents: what each choice does, natural test commands."""
-    encoder = load("multilingual-e5-small")
+    vectors = Vectors(load("multilingual-e5-small"))
     return {
-        "probe, templates": frozen(encoder, "templates"),
-        "probe, natural": frozen(encoder, "natural"),
-        "fine-tuned, templates": fine_tuned(encoder, "templates"),
-        "fine-tuned, natural": fine_tuned(encoder, "natural"),
-        "fine-tuned, both": fine_tuned(encoder, "both"),
+        "probe, templates": frozen(vectors, "templates"),
+        "probe, natural": frozen(vectors, "natural"),
+        "probe, natural, first token": frozen(vectors, "natural", pool="first"),
+        "probe, natural, max pooling": frozen(vectors, "natural", pool="max"),
+        "fine-tuned": fine_tuned(vectors),
+        "templates only": fine_tuned(vectors, "templates"),
+        "natural only": fine_tuned(vectors, "natural"),
+        "random head": fine_tuned(vectors, head="random"),
+        "learning rate 2e-5": fine_tuned(vectors, learning_rate=2e-5),
+        "learning rate 1e-3": fine_tuned(vectors, learning_rate=1e-3),
+        "8 layers frozen": fine_tuned(vectors, frozen_layers=8),
+        "no layer frozen": fine_tuned(vectors, frozen_layers=0),
+        "weight decay 0": fine_tuned(vectors, weight_decay=0.0),
+        "early stopping": fine_tuned(vectors, steps=200, patience=2),
     }
 
 

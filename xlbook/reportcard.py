@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,11 +23,11 @@ def rows() -> list[dict]:
     """Return all rows so far, in the order of the chapters."""
     try:
         stored = json.loads(card_file().read_text(encoding="utf-8"))
+        return sorted(stored, key=lambda r: (r["chapter"], r["order"]))
     except FileNotFoundError:
         return []
-    except ValueError:
+    except (ValueError, TypeError, KeyError):
         raise ValueError(f"{card_file()} is damaged. Delete it and run the chapters again.") from None
-    return sorted(stored, key=lambda r: (r["chapter"], r["order"]))
 
 
 def add(chapter: str, method: str, scores: Mapping[str, float], *, order: int = 0, profile: str = "laptop") -> None:
@@ -48,9 +49,14 @@ def add(chapter: str, method: str, scores: Mapping[str, float], *, order: int = 
         raise ValueError(f"Scores are shares between 0 and 1; received {dict(scores)}.")
     row = {"chapter": chapter, "method": method, "order": order, "profile": profile}
     row |= {"scores": {c: round(float(scores[c]), 4) for c in COURSE}}
-    kept = [r for r in rows() if (r["chapter"], r["method"], r["profile"]) != (chapter, method, profile)]
+    kept = rows()
+    same = [i for i, r in enumerate(kept) if (r["chapter"], r["method"], r["profile"]) == (chapter, method, profile)]
+    place = same[0] if same else len(kept)
+    kept[place : place + 1] = [row]
     card_file().parent.mkdir(parents=True, exist_ok=True)
-    card_file().write_text(json.dumps([*kept, row], ensure_ascii=False, indent=1), encoding="utf-8")
+    staged = card_file().with_suffix(f".{os.getpid()}")
+    staged.write_text(json.dumps(kept, ensure_ascii=False, indent=1), encoding="utf-8")
+    os.replace(staged, card_file())
 
 
 def summary(scores: Mapping[str, float]) -> dict[str, float]:

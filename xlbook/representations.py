@@ -104,6 +104,8 @@ def embed(
     if isinstance(texts, str):
         raise TypeError("embed() received one string; give a list of texts: embed(encoder, [text]).")
     reduce = pooling(pool)
+    if not len(texts):
+        return np.zeros((0, encoder.model.config.hidden_size), np.float32)
     device = next(encoder.model.parameters()).device
     was_training = encoder.model.training
     encoder.model.eval()

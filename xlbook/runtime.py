@@ -97,7 +97,7 @@ def choose_profile(requested: str | None = None, *, cuda: bool = False) -> tuple
     ('smoke', 'asked for')
     """
     source = "asked for" if requested else "XLBOOK_PROFILE"
-    name = requested or os.environ.get("XLBOOK_PROFILE")
+    name = requested or os.environ.get("XLBOOK_PROFILE") or None
     if name is None:
         return ("gpu", "a CUDA device is there") if cuda else ("laptop", "no CUDA device")
     if name not in PROFILES:
@@ -128,14 +128,14 @@ def choose_threads() -> tuple[int, str]:
         ValueError: if ``XLBOOK_THREADS`` is not a positive whole number.
     """
     if named := os.environ.get("XLBOOK_THREADS"):
-        if not named.isdigit() or int(named) < 1:
+        if not (named.isascii() and named.isdigit()) or int(named) < 1:
             raise ValueError(f"XLBOOK_THREADS is {named!r}; give a whole number from 1 up, or unset it.")
         return int(named), "XLBOOK_THREADS"
     return min(8, free_cores()), "free cores at start"
 
 
 def choose_device(profile: str) -> str:
-    """Return ``cuda`` where there is one and the profile is ``gpu``, ``mps`` on request after a self-test, else ``cpu``."""
+    """Return ``cuda`` if there is one and the profile is ``gpu``, ``mps`` on request after a self-test, else ``cpu``."""
     import torch
 
     if profile == "gpu" and torch.cuda.is_available():
@@ -169,17 +169,24 @@ def setup(profile: str | None = None, *, seed: int = 0) -> Runtime:
 
     Raises:
         ValueError: for an unknown profile or thread setting.
+        OSError: if the cache folder cannot be made; the message names ``XLBOOK_CACHE``.
     """
+    import threadpoolctl
     import torch
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     name, why = choose_profile(profile, cuda=torch.cuda.is_available())
+    os.environ["XLBOOK_PROFILE"] = name
     threads, why_threads = choose_threads()
     torch.set_num_threads(threads)
+    threadpoolctl.threadpool_limits(threads)
     set_seed(seed)
     cache = cache_dir()
-    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"The cache {cache} cannot be made ({error}). Set XLBOOK_CACHE to another folder.") from error
     return Runtime(name, choose_device(name), threads, seed, cache, f"profile: {why}; threads: {why_threads}")
 
 

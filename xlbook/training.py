@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,8 +48,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         checks = {
-            "steps": self.steps >= 1,
-            "batch_size": self.batch_size >= 1,
+            "steps": self.steps == int(self.steps) >= 1,
+            "batch_size": self.batch_size == int(self.batch_size) >= 1,
             "learning_rate": self.learning_rate > 0,
             "weight_decay": self.weight_decay >= 0,
             "warmup": 0 <= self.warmup <= 1,
@@ -80,7 +80,7 @@ class History:
     """Mean training loss since the previous record."""
     evaluations: tuple[dict, ...] = ()
     """One dictionary of metrics for each evaluation, with its ``step``."""
-    seconds: float = 0.0
+    seconds: float = field(default=0.0, compare=False)
     """Wall-clock seconds of this call."""
     stopped_at: int = 0
     """The last update that was made."""
@@ -115,7 +115,12 @@ def balanced_batches(labels: Sequence[int], batch_size: int, *, seed: int) -> It
 
 
 def shuffled_batches(count: int, batch_size: int, *, seed: int) -> Iterator[list[int]]:
-    """Yield index batches for ever, each example once an epoch, in a new order each epoch."""
+    """Yield index batches for ever, each example once an epoch, in a new order each epoch.
+
+    >>> stream = shuffled_batches(4, 2, seed=0)
+    >>> sorted(next(stream) + next(stream))
+    [0, 1, 2, 3]
+    """
     generator = random.Random(f"shuffled-{seed}")
     waiting: list[int] = []
     while True:
@@ -165,7 +170,7 @@ class Plan(torch.utils.data.Sampler):
 class PlannedTrainer(Trainer):
     """A Trainer that follows a :class:`Plan` and can evaluate with any function of the model."""
 
-    def __init__(self, *args, plan: Plan, scorer: Callable[[], dict] | None, **kwargs):
+    def __init__(self, *args, plan: Plan, scorer: Callable[[], Mapping] | None, **kwargs):
         super().__init__(*args, **kwargs)
         self.plan, self.scorer = plan, scorer
 
@@ -175,8 +180,11 @@ class PlannedTrainer(Trainer):
     def evaluate(self, *args, metric_key_prefix: str = "eval", **kwargs) -> dict:
         self.model.eval()
         state = torch.get_rng_state()
-        scores = {f"{metric_key_prefix}_{k}": v for k, v in self.scorer().items()}
+        measured = self.scorer()
         torch.set_rng_state(state)
+        if self.args.metric_for_best_model and "score" not in measured:
+            raise ValueError(f"With patience, the scorer must return a 'score'; it returned {sorted(measured)}.")
+        scores = {f"{metric_key_prefix}_{k}": float(v) for k, v in measured.items()}
         self.log(scores)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)
         return scores
@@ -209,15 +217,16 @@ def fit(
     settings: Settings | None = None,
     *,
     balanced: bool = False,
-    scorer: Callable[[], dict] | None = None,
+    scorer: Callable[[], Mapping[str, float]] | None = None,
     patience: int | None = None,
     evaluate_every: int | None = None,
     folder: Path | str | None = None,
     save_every: int | None = None,
     logger: str = "none",
 ) -> History:
-    """Train a model for a number of updates.
+    """Train a model for a number of updates, on the device that it is on.
 
+    Gradients longer than 1 are shortened to 1 (the Trainer's default), which keeps one odd batch from doing harm.
     With a ``folder`` and ``save_every``, checkpoints are kept there; a later call with the same arguments goes on from
     the last one and ends with the same result as an uninterrupted run.
 
@@ -227,11 +236,12 @@ def fit(
         collate: turns a list of examples into a batch of tensors.
         settings: how long and how fast.
         balanced: draw every class equally often.
-        scorer: called without arguments; returns metrics, higher is better for the first. Needs ``evaluate_every``.
-        patience: stop after this many evaluations without improvement of the first metric, and keep the best model.
-        evaluate_every: updates between evaluations.
+        scorer: called without arguments in evaluation mode; returns metrics by name. Needs ``evaluate_every``.
+        patience: stop after this many evaluations without a higher ``score`` (the scorer must return one of that
+            name), and keep the model with the highest; checkpoints are then made at evaluations.
+        evaluate_every: updates between evaluations; there is one more after the last update.
         folder: where checkpoints and logs go; ``None`` keeps nothing.
-        save_every: updates between checkpoints.
+        save_every: updates between checkpoints; not with ``patience``.
         logger: ``none``, ``tensorboard``, ``wandb`` or ``trackio``.
 
     Returns:
@@ -241,10 +251,11 @@ def fit(
         ValueError: for an empty training set, or settings that contradict each other.
     """
     settings = settings or Settings()
-    check_arguments(examples, scorer, patience, evaluate_every, folder, save_every, logger)
+    check_arguments(examples, balanced, scorer, patience, evaluate_every, folder, save_every, logger)
+    on_cpu = next(model.parameters()).device.type == "cpu"
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as place:
-        arguments = trainer_arguments(settings, Path(place), evaluate_every, save_every, patience, logger)
+        arguments = trainer_arguments(settings, Path(place), evaluate_every, save_every, patience, logger, on_cpu)
         trainer = PlannedTrainer(
             model,
             arguments,
@@ -290,23 +301,30 @@ def drop_printer(trainer: Trainer) -> None:
     trainer.remove_callback(NotebookProgressCallback)
 
 
-def check_arguments(examples, scorer, patience, evaluate_every, folder, save_every, logger) -> None:
+def check_arguments(examples, balanced, scorer, patience, evaluate_every, folder, save_every, logger) -> None:
     """Raise ``ValueError`` where the arguments of :func:`fit` contradict each other."""
     if len(examples) == 0:
         raise ValueError("fit() received no examples; check the split and the language.")
+    if balanced and not all(isinstance(e.get("labels"), int | np.integer) for e in examples):
+        raise ValueError("balanced=True needs examples with one class number each in `labels`.")
+    for name, value in (("patience", patience), ("evaluate_every", evaluate_every), ("save_every", save_every)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name}={value!r}: give a whole number from 1 up, or leave it out.")
+    if logger not in LOGGERS:
+        raise ValueError(f"Unknown logger {logger!r}. {did_you_mean(logger, LOGGERS)}")
     if (scorer is None) != (evaluate_every is None):
         raise ValueError("scorer and evaluate_every belong together: give both or neither.")
     if patience is not None and scorer is None:
         raise ValueError("patience needs a scorer and evaluate_every.")
+    if patience is not None and save_every not in (None, evaluate_every):
+        raise ValueError("patience saves at each evaluation, to find the best model again: leave save_every out.")
     if save_every is not None and folder is None:
         raise ValueError("save_every needs a folder.")
     if logger != "none" and folder is None:
         raise ValueError(f"logger={logger!r} needs a folder for its files.")
-    if logger not in LOGGERS:
-        raise ValueError(f"Unknown logger {logger!r}. {did_you_mean(logger, LOGGERS)}")
 
 
-def trainer_arguments(settings: Settings, folder: Path, evaluate_every, save_every, patience, logger):
+def trainer_arguments(settings: Settings, folder: Path, evaluate_every, save_every, patience, logger, on_cpu: bool):
     """Translate our settings into ``TrainingArguments``."""
     best = {"load_best_model_at_end": True, "metric_for_best_model": "eval_score"} if patience else {}
     save = evaluate_every if patience else save_every
@@ -321,14 +339,14 @@ def trainer_arguments(settings: Settings, folder: Path, evaluate_every, save_eve
         optim=settings.optimizer,
         seed=settings.seed,
         bf16=settings.bf16,
-        use_cpu=not torch.cuda.is_available() and not torch.backends.mps.is_available(),
+        use_cpu=on_cpu,
         eval_strategy="steps" if evaluate_every else "no",
         eval_steps=evaluate_every,
         save_strategy="steps" if save else "no",
         save_steps=save or 500,
         save_total_limit=2,
         logging_steps=1,
-        logging_first_step=True,
+        logging_nan_inf_filter=False,
         report_to=logger,
         disable_tqdm=True,
         remove_unused_columns=False,

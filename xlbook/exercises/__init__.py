@@ -70,10 +70,16 @@ def check(exercise: str, answer) -> Verdict:
 def find(exercise: str):
     """Return the function that checks an exercise."""
     chapter, _, number = str(exercise).partition(".")
+    module = f"xlbook.exercises.chapter_{chapter}"
     try:
-        return getattr(import_module(f"xlbook.exercises.chapter_{chapter}"), f"exercise_{number}")
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"There is no exercise {exercise!r}; write chapter and number, such as '01.2'.") from error
+        checker = getattr(import_module(module), f"exercise_{number}", None)
+    except ModuleNotFoundError as error:
+        if error.name != module:  # the chapter is there, and something that it imports is not
+            raise
+        checker = None
+    if checker is None:
+        raise ValueError(f"There is no exercise {exercise!r}; write chapter and number, such as '01.2'.")
+    return checker
 
 
 DOES_NOTHING = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST"}

@@ -1,0 +1,169 @@
+"""representations: pooling, batching and geometry against NumPy by hand."""
+
+import numpy as np
+import pytest
+import torch
+from e5_writer import e5_file, vocabulary, weights
+
+from xlbook.checkpoints import convert_e5, load
+from xlbook.representations import (
+    POOLINGS,
+    center,
+    cosine,
+    embed,
+    max_pool,
+    mean_pool,
+    nearest,
+    normalize,
+    pooling,
+    sorted_batches,
+)
+
+TEXTS = [
+    "turn on the light",
+    "off",
+    "turning lights off the kitchen light on on on on",
+    "開燈",
+    "the kitchen",
+    "",
+    "on off",
+]
+RNG = np.random.default_rng(0)
+A, B = RNG.normal(size=(5, 8)).astype(np.float32), RNG.normal(size=(7, 8)).astype(np.float32)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Tiny matrices: more threads than one only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("e5")
+    pieces = vocabulary()
+    (folder / "tiny.bin").write_bytes(e5_file(pieces, weights(len(pieces))))
+    convert_e5(folder / "tiny.bin", folder / "model")
+    return load(str(folder / "model"))
+
+
+# --- pooling ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+def test_pooling_ignores_what_stands_at_padding(name):
+    states, mask = torch.randn(3, 6, 4), torch.tensor([[1] * 6, [1, 1, 1, 0, 0, 0], [1, 0, 0, 0, 0, 0]])
+    noise = torch.where(mask.unsqueeze(-1) == 1, states, torch.full_like(states, 1e6))
+    assert torch.equal(pooling(name)(states, mask), pooling(name)(noise, mask))
+    for row, length in enumerate((6, 3, 1)):
+        real = states[row, :length].numpy()
+        expected = {"mean": real.mean(0), "first": real[0], "max": real.max(0)}[name]
+        assert np.allclose(pooling(name)(states, mask)[row].numpy(), expected, atol=1e-6)
+
+
+def test_a_row_without_tokens_is_zero_and_not_nan():
+    assert torch.equal(mean_pool(torch.ones(1, 2, 3), torch.zeros(1, 2)), torch.zeros(1, 3))
+
+
+def test_max_pool_keeps_negative_maxima():
+    assert max_pool(torch.tensor([[[-3.0], [-1.0], [0.0]]]), torch.tensor([[1, 1, 0]])).item() == -1
+
+
+def test_unknown_pooling_names_the_closest(tiny):
+    with pytest.raises(ValueError, match='Did you mean "mean"'):
+        embed(tiny, ["on"], pool="meen")
+
+
+# --- embed --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pool", POOLINGS)
+@pytest.mark.parametrize("layer", [-1, 0, 1])
+def test_batches_do_not_change_vectors_or_their_order(tiny, pool, layer):
+    alone = np.stack([embed(tiny, [t], pool=pool, layer=layer)[0] for t in TEXTS])
+    if (pool, layer) != ("first", 0):  # every text begins with the same <s>
+        assert np.abs(alone[0] - alone[1]).max() > 1e-2, "the sentences differ, so a mixed-up order would show"
+    for size in (1, 2, 3, 64):
+        assert np.abs(embed(tiny, TEXTS, pool=pool, layer=layer, batch_size=size) - alone).max() < 1e-5
+
+
+def test_embed_is_the_mean_of_the_last_hidden_states(tiny):
+    text = "turn on the light"
+    with torch.no_grad():
+        states = tiny.model(**tiny.tokenizer("query: " + text, return_tensors="pt"), output_hidden_states=True)
+    assert np.allclose(embed(tiny, [text])[0], states.last_hidden_state[0].numpy().mean(0), atol=1e-6)
+    assert np.allclose(embed(tiny, [text], layer=0)[0], states.hidden_states[0][0].numpy().mean(0), atol=1e-6)
+    assert np.allclose(embed(tiny, [text], pool="first")[0], states.last_hidden_state[0, 0].numpy(), atol=1e-6)
+
+
+def test_prefix_and_length(tiny):
+    assert not np.allclose(embed(tiny, ["on"]), embed(tiny, ["on"], prefix=""), atol=1e-4)
+    assert np.allclose(embed(tiny, ["on"], prefix="turn "), embed(tiny, ["turn on"], prefix=""), atol=1e-6)
+    long = "on " * 30
+    cut = embed(tiny, [long], prefix="", max_length=8)
+    assert np.allclose(cut, embed(tiny, ["on on on on on on"], prefix=""), atol=1e-5), (
+        "8 tokens are <s>, six words, </s>"
+    )
+
+
+def test_one_string_is_refused(tiny):
+    with pytest.raises(TypeError, match="list of texts"):
+        embed(tiny, "turn on the light")
+
+
+def test_no_texts_give_no_vectors(tiny):
+    assert embed(tiny, []).shape == (0, 64)
+
+
+def test_embed_restores_the_training_mode_and_turns_dropout_off(tiny):
+    still = embed(tiny, TEXTS)
+    tiny.model.train()
+    assert np.array_equal(embed(tiny, TEXTS), still) and tiny.model.training
+    tiny.model.eval()
+    embed(tiny, TEXTS)
+    assert not tiny.model.training
+
+
+def test_sorted_batches_are_a_partition_with_the_longest_first():
+    lengths = [3, 9, 4, 9, 1, 7, 2]
+    batches = list(sorted_batches(lengths, batch_size=3))
+    assert sorted(i for batch in batches for i in batch) == list(range(7))
+    flat = [lengths[i] for batch in batches for i in batch]
+    assert flat == sorted(lengths, reverse=True) and [len(b) for b in batches] == [3, 3, 1]
+
+
+# --- geometry -----------------------------------------------------------------------------------------------------------
+
+
+def test_normalize_by_hand():
+    assert np.allclose(normalize(np.array([[3.0, 4.0], [0.0, 0.0], [-2.0, 0.0]])), [[0.6, 0.8], [0, 0], [-1, 0]])
+    assert np.allclose(np.sqrt((normalize(A) ** 2).sum(axis=1)), 1)
+
+
+def test_center_by_hand():
+    assert np.allclose(center(A), A - A.sum(axis=0) / 5, atol=1e-6)
+    assert np.allclose(center(A).sum(axis=0), 0, atol=1e-5)
+    assert np.allclose(center(A, by=B), A - B.sum(axis=0) / 7, atol=1e-6)
+
+
+def test_cosine_by_hand():
+    found = cosine(A, B)
+    assert found.shape == (5, 7)
+    for i in range(5):
+        for j in range(7):
+            dot = sum(float(x) * float(y) for x, y in zip(A[i], B[j]))
+            length = sum(float(x) ** 2 for x in A[i]) ** 0.5 * sum(float(y) ** 2 for y in B[j]) ** 0.5
+            assert found[i, j] == pytest.approx(dot / length, abs=1e-5)
+
+
+def test_nearest_is_the_best_cosine_not_the_best_dot_product():
+    items = np.array([[10.0, 10.0], [0.1, 0.0], [0.0, 1.0]])
+    assert nearest(np.array([[1.0, 0.1]]), items, k=3).tolist() == [[1, 0, 2]]
+    assert nearest(A, A)[:, 0].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_nearest_breaks_ties_by_position():
+    assert nearest(np.ones((1, 2)), np.ones((4, 2)), k=4).tolist() == [[0, 1, 2, 3]]
