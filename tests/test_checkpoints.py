@@ -51,7 +51,7 @@ def tiny(converted) -> Encoder:
     return load(str(converted))
 
 
-# --- the file format ----------------------------------------------------------------------------------------------------
+# --- the file format --------------------------------------------------------------------------------------------------
 
 
 def test_header_pieces_and_rules_are_read(tmp_path):
@@ -171,7 +171,7 @@ def test_unknown_normalization_is_refused(tmp_path):
         convert_e5(tmp_path / "odd.bin", tmp_path / "model")
 
 
-# --- the tokenizer ------------------------------------------------------------------------------------------------------
+# --- the tokenizer ----------------------------------------------------------------------------------------------------
 
 
 def segmented(word: str) -> list[str]:
@@ -237,7 +237,7 @@ def test_special_tokens_have_the_files_ids(tiny):
     assert tokenizer.decode([0, ID["▁turn"], ID["▁on"], 2], skip_special_tokens=True) == "turn on"
 
 
-# --- folders ------------------------------------------------------------------------------------------------------------
+# --- folders ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_folder_is_an_ordinary_hugging_face_folder(converted, tiny):
@@ -342,7 +342,7 @@ def test_a_pickled_checkpoint_is_refused_and_not_run(converted, tmp_path):
     assert not (tmp_path / "code was run").exists()
 
 
-# --- the real model -----------------------------------------------------------------------------------------------------
+# --- the real model ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -359,8 +359,14 @@ def test_real_model_has_the_published_size(e5):
 
 @pytest.mark.sources("multilingual-e5-small")
 def test_real_tokenizer_gives_the_ids_of_xlmr(e5):
-    # the ids of "Hello world!" and "你好,世界" in XLM-R's vocabulary, from the documentation of fairseq and transformers
-    assert e5.tokenizer("Hello world!")["input_ids"] == [0, 35378, 8999, 38, 2]
+    published = {  # examples/xlmr/README.md of fairseq
+        "Hello world!": [0, 35378, 8999, 38, 2],
+        "你好，世界": [0, 6, 124084, 4, 3221, 2],
+        "नमस्ते दुनिया": [0, 68700, 97883, 29405, 2],
+        "مرحبا بالعالم": [0, 665, 193478, 258, 1705, 77796, 2],
+        "Bonjour le monde": [0, 84602, 95, 11146, 2],
+    }
+    assert e5.tokenizer(list(published))["input_ids"] == list(published.values())
     assert e5.tokenizer.convert_tokens_to_ids(["<s>", "<pad>", "</s>", "<unk>"]) == [0, 1, 2, 3]
 
 

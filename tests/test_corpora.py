@@ -36,7 +36,7 @@ def put_source(cache, name, files):
     sources.write_manifest(entry, "a test")
 
 
-# --- folding ------------------------------------------------------------------------------------------------------------
+# --- folding ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_overlap_by_hand():
     assert overlap(["a b c d"], ["A b, c d!"]) == 1
 
 
-# --- cleaning -----------------------------------------------------------------------------------------------------------
+# --- cleaning ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_clean(raw, expected):
     assert clean(raw) == expected
 
 
-# --- markup of natural commands -----------------------------------------------------------------------------------------
+# --- markup of natural commands ---------------------------------------------------------------------------------------
 
 
 def test_unmark_by_hand():
@@ -116,7 +116,7 @@ def test_unmark_names_the_closest_slot():
         unmark("the [kitchen](aera) light")
 
 
-# --- natural commands (data of the repository) --------------------------------------------------------------------------
+# --- natural commands (data of the repository) ------------------------------------------------------------------------
 
 
 def test_the_126_test_commands_are_parallel_in_ten_languages():
@@ -190,7 +190,7 @@ def test_natural_errors():
         natural("en", "tset")
 
 
-# --- commands, from a small source --------------------------------------------------------------------------------------
+# --- commands, from a small source ------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -248,7 +248,7 @@ def test_the_same_in_every_process(small):
     assert said[0].stdout == said[1].stdout == f"{[c.text for c in commands('en', 'train', seed=5)]}\n"
 
 
-# --- parallel strings, from a small source ------------------------------------------------------------------------------
+# --- parallel strings, from a small source ----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -323,7 +323,7 @@ def test_split_sizes_are_about_80_10_10():
     assert abs(count["train"] / 3000 - 0.8) < 0.03 and abs(count["dev"] / 3000 - 0.1) < 0.02
 
 
-# --- lexicon ------------------------------------------------------------------------------------------------------------
+# --- lexicon ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -363,7 +363,7 @@ def test_lexicon_of_an_unknown_language():
         lexicon("en", "xx")
 
 
-# --- the real sources ---------------------------------------------------------------------------------------------------
+# --- the real sources -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.sources("commands")

@@ -50,7 +50,7 @@ def texts(made: Grammar) -> set[str]:
     return {c.text for c in everything(made)}
 
 
-# --- sampling -----------------------------------------------------------------------------------------------------------
+# --- sampling ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_sample_gives_different_sentences_and_no_more_than_asked():
     assert sorted(found) == ["a x", "b x", "c x"]
 
 
-# --- slots --------------------------------------------------------------------------------------------------------------
+# --- slots ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_neighbours_of_different_slots_stay_apart():
     assert spans_of("ab", ["hours", "minutes"]) == (Span(0, 1, "hours"), Span(1, 2, "minutes"))
 
 
-# --- labels -------------------------------------------------------------------------------------------------------------
+# --- labels -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_every_label_that_can_come_out_is_documented():
     assert labels == set(INTENTS)
 
 
-# --- what a language lacks ----------------------------------------------------------------------------------------------
+# --- what a language lacks --------------------------------------------------------------------------------------------
 
 
 def test_missing_lists_and_rules_are_counted_and_their_templates_left_out():
@@ -304,7 +304,7 @@ def test_a_branch_without_a_label_is_never_an_error(number):
     made.by_split()
 
 
-# --- splits -------------------------------------------------------------------------------------------------------------
+# --- splits -----------------------------------------------------------------------------------------------------------
 
 
 def many(count, domain="light"):
@@ -343,7 +343,7 @@ def test_one_wording_for_two_kinds_of_device_stays_in_one_split():
     assert len(made.templates) == 60 and all(len(names) == 1 for names in home.values())
 
 
-# --- numbers ------------------------------------------------------------------------------------------------------------
+# --- numbers ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

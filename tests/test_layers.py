@@ -8,10 +8,10 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "xlbook"
 LAYERS = (
-    "runtime languages sources records",
+    "runtime languages scripts sources records",
     "corpora grammar tokenization metrics",
     "encoder checkpoints",
-    "training representations",
+    "training representations trimming",
     "pretraining multilinguality alignment finetuning adapters multitask distillation compression continual answering "
     "generation assistant",
 )
@@ -20,7 +20,7 @@ LEAVES = "figures widgets claims exercises show reportcard lint course recipes c
 """Results in, pictures, controls, verdicts and commands out: nothing but leaves imports a leaf."""
 LAYER_OF = {module: number for number, names in enumerate(LAYERS) for module in names.split()}
 TOP = len(LAYERS) - 1
-MAX_LINES = 450
+MAX_LINES = 500
 FILES = sorted(PACKAGE.rglob("*.py"))
 TREES = {f: ast.parse(f.read_text(encoding="utf-8"), str(f)) for f in FILES}
 

@@ -50,7 +50,7 @@ def tiny(tmp_path_factory):
     return load(str(folder / "model"))
 
 
-# --- pooling ------------------------------------------------------------------------------------------------------------
+# --- pooling ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", POOLINGS)
@@ -77,7 +77,7 @@ def test_unknown_pooling_names_the_closest(tiny):
         embed(tiny, ["on"], pool="meen")
 
 
-# --- embed --------------------------------------------------------------------------------------------------------------
+# --- embed ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pool", POOLINGS)
@@ -135,7 +135,7 @@ def test_sorted_batches_are_a_partition_with_the_longest_first():
     assert flat == sorted(lengths, reverse=True) and [len(b) for b in batches] == [3, 3, 1]
 
 
-# --- geometry -----------------------------------------------------------------------------------------------------------
+# --- geometry ---------------------------------------------------------------------------------------------------------
 
 
 def test_normalize_by_hand():
@@ -166,4 +166,5 @@ def test_nearest_is_the_best_cosine_not_the_best_dot_product():
 
 
 def test_nearest_breaks_ties_by_position():
-    assert nearest(np.ones((1, 2)), np.ones((4, 2)), k=4).tolist() == [[0, 1, 2, 3]]
+    items = np.tile([[1.0, 0.0], [0.0, 1.0]], (100, 1))
+    assert nearest(np.array([[1.0, 0.0]]), items, k=200).tolist() == [[*range(0, 200, 2), *range(1, 200, 2)]]

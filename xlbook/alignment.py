@@ -18,7 +18,7 @@ from xlbook import training
 from xlbook.checkpoints import Encoder
 from xlbook.records import Pair
 from xlbook.representations import E5_PREFIX, embed, mean_pool, normalize
-from xlbook.training import Settings
+from xlbook.training import Settings, freeze
 
 TEMPERATURE = 0.05
 
@@ -93,9 +93,7 @@ def align(
     examples = [{"input_ids": ids, "labels": anchor} for ids, (_, anchor) in zip(tokens, sides)]
     torch.manual_seed(settings.seed)
     model = Aligner(copy.deepcopy(encoder.model), anchors)
-    model.body.requires_grad_(True)
-    for module in (model.body.embeddings, *model.body.encoder.layer[:frozen_layers]):
-        module.requires_grad_(False)
+    freeze(model.body, layers=frozen_layers)
 
     def collate(batch: list[dict]) -> dict:
         padded = dict(encoder.tokenizer.pad({"input_ids": [e["input_ids"] for e in batch]}, return_tensors="pt"))

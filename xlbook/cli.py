@@ -10,6 +10,8 @@ import click
 
 from xlbook import runtime, sources
 
+INDEX_REMEDY = "set PIP_INDEX_URL or PIP_PROXY, or use: xlbook fetch --from DIR"
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="xlbook")
@@ -57,7 +59,7 @@ def check_machine() -> list[tuple[str, str, bool, str]]:
         rows.append((f"source {name}", state, name not in missing, f"run: xlbook fetch {name}"))
     if missing:
         reached = reachable()
-        rows.append(("package index", reached or "not reached", bool(reached), "set PIP_INDEX_URL or PIP_PROXY, or use: xlbook fetch --from DIR"))  # fmt: skip
+        rows.append(("package index", reached or "not reached", bool(reached), INDEX_REMEDY))
     return rows
 
 
@@ -85,8 +87,18 @@ def sources_command() -> None:
 
 @main.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--to", "target", type=click.Path(file_okay=False, path_type=Path), help="Only download the wheels into this folder.")  # fmt: skip
-@click.option("--from", "folder", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Take the wheels from this folder, without a network.")  # fmt: skip
+@click.option(
+    "--to",
+    "target",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Only download the wheels into this folder.",
+)
+@click.option(
+    "--from",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Take the wheels from this folder, without a network.",
+)
 @click.option("--all", "everything", is_flag=True, help="All sources, also those that later chapters need.")
 def fetch(names: tuple[str, ...], target: Path | None, folder: Path | None, everything: bool) -> None:
     """Fetch sources into the cache (default: what the chapters so far need).
@@ -111,7 +123,9 @@ def fetch(names: tuple[str, ...], target: Path | None, folder: Path | None, ever
 
 @main.command()
 @click.argument("numbers", nargs=-1, metavar="[NN]...")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("build/course"), show_default=True)
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("build/course"), show_default=True
+)
 @click.option("--profile", type=click.Choice(runtime.PROFILES), help="Run in this profile.")
 def run(numbers: tuple[str, ...], out: Path, profile: str | None) -> None:
     """Run chapters without a browser and write them as notebooks and HTML; all chapters if none is named."""

@@ -18,6 +18,7 @@ import nbformat
 from xlbook.claims import MARK
 from xlbook.runtime import did_you_mean, progress
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
 CELL_SECONDS = 1800
 """A cell that runs longer than this has hung."""
 
@@ -142,11 +143,12 @@ def run_chapter(file: Path, out: Path) -> Result:
 
 
 def tidy(notebook) -> None:
-    """Drop what differs from run to run and says nothing to a reader: standard error and execution times."""
+    """Drop what differs from run to run and says nothing to a reader: standard error, dead widgets, execution times."""
+    notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr" and WIDGET not in o.get("data", {})]
 
 
 def count_claims(notebook) -> int:

@@ -20,13 +20,13 @@ from xlbook.checkpoints import Encoder
 from xlbook.metrics import accuracy, slot_f1
 from xlbook.records import SLOTS, Command
 from xlbook.representations import E5_PREFIX, cosine, normalize, pooling, sorted_batches
-from xlbook.training import Settings
+from xlbook.training import Settings, freeze
 
 SCALE = 10.0
 """Unit vectors differ by a few hundredths; the probe and the head see them centred and times this."""
 IGNORED = -100
 """Label of a word piece that the loss leaves out (PyTorch's convention)."""
-MAX_PIECES = 128
+CUT = {"truncation": True, "max_length": 128}
 """Longer texts are cut off, special tokens included; commands have about ten pieces."""
 TAGS = ("O", *(f"{edge}-{slot}" for slot in SLOTS for edge in "BI"))
 
@@ -152,26 +152,6 @@ class Classifier(nn.Module):
             self.center.copy_(torch.from_numpy(probe.center))
 
 
-def freeze(body: nn.Module, *, layers: int, embeddings: bool = True) -> int:
-    """Freeze the embeddings and the lowest layers; return how many parameters still learn.
-
-    Args:
-        body: an encoder with ``embeddings`` and ``encoder.layer``.
-        layers: number of layers, counted from the input, that stay as they are.
-        embeddings: whether the embeddings stay as they are.
-
-    Raises:
-        ValueError: if the encoder has fewer layers.
-    """
-    stack = body.encoder.layer
-    if not 0 <= layers <= len(stack):
-        raise ValueError(f"layers={layers}: this encoder has {len(stack)} layers; give 0 to {len(stack)}.")
-    body.requires_grad_(True)
-    for module in ([body.embeddings] if embeddings else []) + list(stack[:layers]):
-        module.requires_grad_(False)
-    return sum(p.numel() for p in body.parameters() if p.requires_grad)
-
-
 def encode_commands(tokenizer, commands: Sequence[Command], labels: Sequence[str], *, prefix: str = E5_PREFIX) -> list:
     """Turn commands into training examples: ``input_ids`` and the class number as ``labels``.
 
@@ -181,7 +161,7 @@ def encode_commands(tokenizer, commands: Sequence[Command], labels: Sequence[str
     number = {label: i for i, label in enumerate(labels)}
     if strange := {c.intent for c in commands} - number.keys():
         raise ValueError(f"Intents {sorted(strange)} are not among the {len(number)} labels of this classifier.")
-    tokens = tokenizer([prefix + c.text for c in commands], truncation=True, max_length=MAX_PIECES)["input_ids"]
+    tokens = tokenizer([prefix + c.text for c in commands], **CUT)["input_ids"]
     return [{"input_ids": ids, "labels": number[c.intent]} for ids, c in zip(tokens, commands)]
 
 
@@ -260,7 +240,7 @@ def run(model: nn.Module, tokenizer, texts: Sequence[str], *, prefix: str, batch
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    tokens = tokenizer([prefix + t for t in texts], truncation=True, max_length=MAX_PIECES)["input_ids"]
+    tokens = tokenizer([prefix + t for t in texts], **CUT)["input_ids"]
     rows: list[torch.Tensor | None] = [None] * len(texts)
     for indices in sorted_batches([len(t) for t in tokens], batch_size=batch_size):
         batch = tokenizer.pad({"input_ids": [tokens[i] for i in indices]}, return_tensors="pt").to(device)
@@ -295,13 +275,12 @@ def transfer_matrix(
     Returns:
         Accuracies (NaN where no intent is shared) and numbers of shared intents, both (len(train), len(test)).
     """
-    scores, shared = np.zeros((len(train), len(test))), np.zeros((len(train), len(test)), int)
+    scores, shared = np.full((len(train), len(test)), np.nan), np.zeros((len(train), len(test)), int)
     for row, (vectors, labels) in enumerate(train.values()):
         probe = fit_probe(vectors, labels)
         for column, (items, truth) in enumerate(test.values()):
             both = sorted(set(labels) & set(truth))
             if not both:
-                scores[row, column] = np.nan
                 continue
             columns = [probe.labels.index(label) for label in both]
             keep = [i for i, t in enumerate(truth) if t in both]
@@ -402,8 +381,7 @@ class Tagger(nn.Module):
 
 def encode_tagged(tokenizer, commands: Sequence[Command], *, prefix: str = E5_PREFIX) -> list[dict]:
     """Turn commands into tagging examples: ``input_ids`` and one label a piece."""
-    texts = [prefix + c.text for c in commands]
-    encoded = tokenizer(texts, truncation=True, max_length=MAX_PIECES, return_offsets_mapping=True)
+    encoded = tokenizer([prefix + c.text for c in commands], return_offsets_mapping=True, **CUT)
     examples = []
     for ids, offsets, command in zip(encoded["input_ids"], encoded["offset_mapping"], commands):
         spans = [(a + len(prefix), b + len(prefix)) for a, b in words(command.text)]
@@ -437,8 +415,7 @@ def predict_tags(model: Tagger, tokenizer, texts: Sequence[str], *, prefix: str 
     A piece may hold several words (Chinese characters): they share its tag, and a slot begins only once.
     """
     logits = run(model, tokenizer, texts, prefix=prefix)
-    options = {"truncation": True, "max_length": MAX_PIECES, "return_offsets_mapping": True}
-    offsets = tokenizer([prefix + t for t in texts], **options)["offset_mapping"]
+    offsets = tokenizer([prefix + t for t in texts], return_offsets_mapping=True, **CUT)["offset_mapping"]
     tagged = []
     for text, row, spans in zip(texts, logits, offsets):
         pieces = first_pieces(spans, [(a + len(prefix), b + len(prefix)) for a, b in words(text)])

@@ -67,8 +67,8 @@ def tags(cell) -> set[str]:
 
 
 def source_lines(cell) -> int:
-    """Return the number of lines of a cell."""
-    return len(cell.source.splitlines())
+    """Return the number of lines of a cell that hold code: no blank lines, none with brackets only."""
+    return sum(bool(line.strip(" ()[]{},")) for line in cell.source.splitlines())
 
 
 # --- what nbval compares ----------------------------------------------------------------------
@@ -201,7 +201,7 @@ def wrong_head(cells, stem: str) -> Problems:
 
 def too_long(cells) -> Problems:
     """Check the lengths of the code cells and of all code."""
-    lengths = [(n, source_lines(c)) for n, c in code_cells(cells)]
+    lengths = [(n, source_lines(c)) for n, c in code_cells(cells) if not {"exercise", "solution"} & tags(c)]
     for number, length in lengths:
         if length > CELL_LINES:
             yield number, f"{length} lines of code; at most {CELL_LINES}"

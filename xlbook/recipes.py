@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xlbook import corpora, finetuning, representations, runtime
+from xlbook import alignment, corpora, finetuning, representations, runtime
 from xlbook.checkpoints import Encoder, load
 from xlbook.languages import COURSE, SOURCE, TARGETS
 from xlbook.metrics import accuracy
@@ -92,7 +92,7 @@ def run(number: str, *, seeds: int = 3, out: Path | None = None) -> Path:
     stored = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"about": {}, "runs": []}
     stored["about"] = about(rt, RECIPES[number].__doc__ or "")
     done = {(r["row"], r["seed"]) for r in stored["runs"]}
-    rows = RECIPES[number]()
+    rows = RECIPES[number](rt.device)
     todo = [(row, seed) for seed in range(seeds) for row in rows if (row, seed) not in done]
     for row, seed in runtime.progress(todo, label=f"recipe {number}", unit="run"):
         started = time.perf_counter()
@@ -122,7 +122,7 @@ def about(rt: runtime.Runtime, what: str) -> dict:
     }
 
 
-# --- chapter 06 ---------------------------------------------------------------------------------------------------------------
+# --- chapter 06 -----------------------------------------------------------------------------------------------------
 
 
 def test_scores(predict: Callable[[list[str]], list[str]]) -> dict[str, float]:
@@ -204,9 +204,40 @@ def frozen(vectors: Vectors, kind: str, *, pool: str = "mean") -> Callable[[int]
     return one
 
 
-def chapter_06() -> dict[str, Callable[[int], dict]]:
+def alignment_pairs(*, per_language: int = 600, seed: int = 0) -> list[corpora.Pair]:
+    """Return short English sentences with translations: interface strings, filled up with names from the lexicon."""
+    pairs = []
+    for code in TARGETS:
+        strings = [p for p in corpora.parallel(SOURCE, code, "train") if len(p.a) <= 60]
+        strings = corpora.shuffled(strings, seed)[: int(0.85 * per_language)]
+        names = corpora.shuffled(corpora.lexicon(SOURCE, code), seed)
+        pairs += strings + names[: per_language - len(strings)]
+    return pairs
+
+
+class Aligned:
+    """The encoder after alignment on parallel text; the rows of one seed share it."""
+
+    def __init__(self, encoder: Encoder):
+        self.encoder, self.seed, self.vectors = encoder, None, None
+
+    def then(self, row: Callable[[Vectors], Callable[[int], dict]]) -> Callable[[int], dict]:
+        """Return a function of the seed that runs a row on the aligned encoder."""
+
+        def one(seed: int) -> dict:
+            if seed != self.seed:
+                settings = Settings(steps=150, batch_size=64, learning_rate=1e-4, seed=seed)
+                aligned, _ = alignment.align(self.encoder, alignment_pairs(seed=seed), settings)
+                self.seed, self.vectors = seed, Vectors(aligned)
+            return row(self.vectors)(seed)
+
+        return one
+
+
+def chapter_06(device: str) -> dict[str, Callable[[int], dict]]:
     """English-only fine-tuning of multilingual-e5-small on intents: what each choice does, natural test commands."""
-    vectors = Vectors(load("multilingual-e5-small"))
+    vectors = Vectors(load("multilingual-e5-small", device=device))
+    aligned = Aligned(vectors.encoder)
     return {
         "probe, templates": frozen(vectors, "templates"),
         "probe, natural": frozen(vectors, "natural"),
@@ -222,6 +253,8 @@ def chapter_06() -> dict[str, Callable[[int], dict]]:
         "no layer frozen": fine_tuned(vectors, frozen_layers=0),
         "weight decay 0": fine_tuned(vectors, weight_decay=0.0),
         "early stopping": fine_tuned(vectors, steps=200, patience=2),
+        "aligned, probe": aligned.then(lambda v: frozen(v, "natural")),
+        "aligned, fine-tuned": aligned.then(fine_tuned),
     }
 
 

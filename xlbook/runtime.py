@@ -135,7 +135,7 @@ def choose_threads() -> tuple[int, str]:
 
 
 def choose_device(profile: str) -> str:
-    """Return ``cuda`` if there is one and the profile is ``gpu``, ``mps`` on request after a self-test, else ``cpu``."""
+    """Return ``cuda`` if the profile is ``gpu`` and there is one, ``mps`` on request if it works, else ``cpu``."""
     import torch
 
     if profile == "gpu" and torch.cuda.is_available():

@@ -2,9 +2,8 @@
 
 The two algorithms that matter most are written out here and proven equal to the ``tokenizers`` library by the tests:
 :func:`learn_merges` with :func:`apply_merges` (BPE), and :func:`best_path` (the segmentation of Unigram, the model of
-XLM-R). Everything that is trained for real is trained by the library, through :func:`train`.
-
-Words: a *piece* is an entry of the vocabulary, a *token* is one occurrence of a piece in a text.
+XLM-R). What is trained for real is trained by the library, through :func:`train`. A *piece* is an entry of
+the vocabulary, a *token* is one occurrence of a piece in a text.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import combinations, groupby, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,44 +34,6 @@ HUB = {
 UNKNOWN = "<unk>"
 SPACE = "▁"
 """How SentencePiece writes the space before a word (U+2581)."""
-
-# --- characters ---------------------------------------------------------------------------------
-
-
-def characters(text: str) -> list[dict[str, str]]:
-    """Return what Unicode knows of each code point: number, category and name.
-
-    >>> characters("é")[0]["name"]
-    'LATIN SMALL LETTER E WITH ACUTE'
-    """
-    return [
-        {"code point": f"U+{ord(c):04X}", "category": unicodedata.category(c), "name": unicodedata.name(c, "?")}
-        for c in text
-    ]
-
-
-def script_block(character: str) -> str:
-    """Return the script word of a character's Unicode name: ``LATIN``, ``CJK``, ``ARABIC`` …, or a symbol's category.
-
-    >>> script_block("я"), script_block("中")
-    ('CYRILLIC', 'CJK')
-    """
-    name = unicodedata.name(character, "")
-    letters = unicodedata.category(character)[0] in "LM"
-    return name.split(" ")[0] if letters and name else unicodedata.category(character)
-
-
-def pieces_by_script(pieces: Iterable[str]) -> Counter:
-    """Count pieces by the script of their first letter; pieces without a letter count as ``OTHER``.
-
-    >>> pieces_by_script(["▁the", "中国", "12"])
-    Counter({'LATIN': 1, 'CJK': 1, 'OTHER': 1})
-    """
-    letters = [next((c for c in piece if c.isalpha()), "") for piece in pieces]
-    return Counter(script_block(c) if c else "OTHER" for c in letters)
-
-
-# --- BPE, written out ---------------------------------------------------------------------------
 
 
 def count_words(texts: Iterable[str]) -> Counter:
@@ -151,9 +112,6 @@ def apply_merges(word: str, merges: Sequence[tuple[str, str]] | Mapping[tuple[st
     return symbols
 
 
-# --- Unigram: the best of all segmentations -----------------------------------------------------
-
-
 def best_path(word: str, scores: Mapping[str, float], *, unknown: float = -30.0, longest: int = 16) -> list[str]:
     """Cut a word into the pieces with the highest sum of log probabilities (the Viterbi algorithm).
 
@@ -203,16 +161,8 @@ def fuse_unknown(pieces: Sequence[str], known: Iterable[str]) -> list[str]:
     >>> fuse_unknown(["a", "?", "!", "b"], {"a", "b"})
     ['a', '?!', 'b']
     """
-    fused: list[str] = []
-    for before, piece in zip(["", *pieces], pieces):
-        if before and before not in known and piece not in known:
-            fused[-1] += piece
-        else:
-            fused.append(piece)
-    return fused
-
-
-# --- training with the library ------------------------------------------------------------------
+    runs = ((lost, list(run)) for lost, run in groupby(pieces, key=lambda piece: piece not in known))
+    return [piece for lost, run in runs for piece in (["".join(run)] if lost else run)]
 
 
 def train(kind: str, texts: Iterable[str], size: int, *, prefix: str = "") -> Tokenizer:
@@ -271,9 +221,6 @@ def model_and_trainer(kind: str, size: int, prefix: str):
     return models.Unigram(), trainers.UnigramTrainer(**known, unk_token=UNKNOWN)
 
 
-# --- sampling languages -------------------------------------------------------------------------
-
-
 def sampling_shares(sizes: Mapping[str, float], alpha: float) -> dict[str, float]:
     """Return how often each language is drawn when its share is raised to the power ``alpha``: p ∝ n^alpha.
 
@@ -317,9 +264,6 @@ def resample(texts: Mapping[str, Sequence[str]], alpha: float, amount: int, *, s
             drawn.append(generator.choice(texts[name]))
             left -= max(1, len(drawn[-1]))
     return drawn
-
-
-# --- measuring ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -438,16 +382,15 @@ def overview(
         reference: the language that parity compares with.
         unspaced: languages without spaces between words: measures that count words are ``None`` there.
     """
-    found = {code: measure(tokenizer, own) for code, own in texts.items()}
+    m = {code: measure(tokenizer, own) for code, own in texts.items()}
     cost = {code: parity(tokenizer, own, texts[reference]) for code, own in texts.items()}
-    spaced = {code: m for code, m in found.items() if code not in unspaced}
     return {
-        "fertility": {c: spaced[c].fertility if c in spaced else None for c in texts},
-        "continued words": {c: spaced[c].continued_share if c in spaced else None for c in texts},
-        "characters a token": {c: m.characters_per_token for c, m in found.items()},
-        "unknown": {c: m.unknown_rate for c, m in found.items()},
-        "parity": {c: p for c, (p, _, _) in cost.items()},
-        "95% interval": {c: f"{low:.2f} to {high:.2f}" for c, (_, low, high) in cost.items()},
+        "fertility": {c: None if c in unspaced else m[c].fertility for c in texts},
+        "continued words": {c: None if c in unspaced else m[c].continued_share for c in texts},
+        "characters a token": {c: m[c].characters_per_token for c in texts},
+        "unknown": {c: m[c].unknown_rate for c in texts},
+        "parity": {c: cost[c][0] for c in texts},
+        "95% interval": {c: f"{cost[c][1]:.2f} to {cost[c][2]:.2f}" for c in texts},
     }
 
 
@@ -477,8 +420,6 @@ def jaccard(a: set[str], b: set[str]) -> float:
     return len(a & b) / len(a | b) if a | b else 0.0
 
 
-# --- showing pieces -----------------------------------------------------------------------------
-
 TINTS = ("#dbeafe", "#fde8d8", "#dff3e8", "#efe3f6", "#f7efcf")
 
 
@@ -497,8 +438,7 @@ def piece_boxes(tokenizer: Tokenizer, text: str, code: str, *, details: bool = F
     facts = language(code)
     boxes = ""
     for place, (token, number) in enumerate(zip(encoding.tokens, encoding.ids)):
-        unknown = token in (UNKNOWN, "[UNK]")
-        tint = "#f4b6a6" if unknown else TINTS[place % len(TINTS)]
+        tint = "#f4b6a6" if token in (UNKNOWN, "[UNK]") else TINTS[place % len(TINTS)]
         below = f'<br><small style="color:#5c6b73">{number}</small>' if details else ""
         style = f"background:{tint};border-radius:3px;padding:0 .25em;margin:1px;display:inline-block;text-align:center"
         boxes += f'<span style="{style}">{html.escape(token)}{below}</span>'

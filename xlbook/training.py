@@ -363,3 +363,23 @@ def smoothed(values: Sequence[float], *, span: int = 10) -> np.ndarray:
     """
     values = np.asarray(values, float)
     return np.array([values[max(0, i + 1 - span) : i + 1].mean() for i in range(len(values))])
+
+
+def freeze(body: torch.nn.Module, *, layers: int, embeddings: bool = True) -> int:
+    """Freeze the embeddings and the lowest layers; return how many parameters still learn.
+
+    Args:
+        body: an encoder with ``embeddings`` and ``encoder.layer``.
+        layers: number of layers, counted from the input, that stay as they are.
+        embeddings: whether the embeddings stay as they are.
+
+    Raises:
+        ValueError: if the encoder has fewer layers.
+    """
+    stack = body.encoder.layer
+    if not 0 <= layers <= len(stack):
+        raise ValueError(f"layers={layers}: this encoder has {len(stack)} layers; give 0 to {len(stack)}.")
+    body.requires_grad_(True)
+    for module in ([body.embeddings] if embeddings else []) + list(stack[:layers]):
+        module.requires_grad_(False)
+    return sum(p.numel() for p in body.parameters() if p.requires_grad)

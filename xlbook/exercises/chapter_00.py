@@ -14,15 +14,25 @@ def exercise_1(answer) -> None:
     train, test = ["a"] * 5 + ["b"] * 3, ["b", "b", "b", "a"]
     received = answer(train, test)
     if received == 0.75:
-        raise Wrong("majority-of-the-test-set", "You took the most frequent label of the test set. A model never sees it.")
+        raise Wrong(
+            "majority-of-the-test-set", "You took the most frequent label of the test set. A model never sees it."
+        )
     if received == 5 / 8:
-        raise Wrong("share-in-training", "That is the label's share of the training set. Which share of the test is right?")
+        raise Wrong(
+            "share-in-training", "That is the label's share of the training set. Which share of the test is right?"
+        )
     if received == 1 / 2:
-        raise Wrong("uniform-guess", "That is guessing among the classes. A majority baseline always says the same label.")
+        raise Wrong(
+            "uniform-guess", "That is guessing among the classes. A majority baseline always says the same label."
+        )
     if received == "a":
-        raise Wrong("label-instead-of-accuracy", "You returned the label. Return the share of test items it gets right.")
+        raise Wrong(
+            "label-instead-of-accuracy", "You returned the label. Return the share of test items it gets right."
+        )
     if received != 0.25:
-        raise Wrong("other", f"For 5 a and 3 b in training and 1 a in 4 test items, 0.25 is right; received {received!r}.")
+        raise Wrong(
+            "other", f"For 5 a and 3 b in training and 1 a in 4 test items, 0.25 is right; received {received!r}."
+        )
 
 
 def exercise_2(answer) -> None:
@@ -47,12 +57,16 @@ def exercise_3(answer) -> None:
     scores = {"en": 0.9, "zh": 0.6, "de": 0.8, "fi": 0.1}
     received = answer(scores)
     if not isinstance(received, tuple) or len(received) != 2:
-        raise Wrong("one-number", "Return two things: the average of the target languages and the code of the worst one.")
+        raise Wrong(
+            "one-number", "Return two things: the average of the target languages and the code of the worst one."
+        )
     average, worst = received
     if np.isclose(average, np.mean(list(scores.values()))):
         raise Wrong("english-in-the-average", "English is in your average. It was trained on; the others were not.")
     if worst == "de":
-        raise Wrong("best-instead-of-worst", "You return the best language. One average can hide a language that fails.")
+        raise Wrong(
+            "best-instead-of-worst", "You return the best language. One average can hide a language that fails."
+        )
     if isinstance(worst, float):
         raise Wrong("score-instead-of-code", "Return the code of the worst language, such as 'fi', not its score.")
     if not np.isclose(average, 0.5) or worst != "fi":
@@ -60,13 +74,15 @@ def exercise_3(answer) -> None:
 
 
 def exercise_4(answer) -> None:
-    """A function (labels_of_neighbours) -> the label that most of the k neighbours have, the nearest one deciding ties."""
+    """A function (labels_of_neighbours) -> the most frequent label; the nearest neighbour decides ties."""
     cases = {("a", "b", "b"): "b", ("a", "b"): "a", ("c", "a", "b"): "c", ("b", "a", "a", "b"): "b"}
     received = {case: answer(list(case)) for case in cases}
     if all(received[case] == case[0] for case in cases):
         raise Wrong("only-the-nearest", "You return the nearest neighbour's label and never count the others.")
     if received[("c", "a", "b")] == "a" or received[("b", "a", "a", "b")] == "a":
-        raise Wrong("alphabetical-ties", "Ties go to the first label in the alphabet. The nearest neighbour should decide.")
+        raise Wrong(
+            "alphabetical-ties", "Ties go to the first label in the alphabet. The nearest neighbour should decide."
+        )
     if all(isinstance(r, int) for r in received.values()):
         raise Wrong("count-instead-of-label", "You return a count. Return the label that has it.")
     if received != cases:

@@ -19,7 +19,9 @@ def exercise_1(answer) -> None:
     if train == ["switch on"]:
         raise Wrong("halves-swapped", "You trained on the test templates and tested on the others.")
     if not test:
-        raise Wrong("texts-for-templates", "Your test is empty. Compare the template of each record with `test_templates`.")
+        raise Wrong(
+            "texts-for-templates", "Your test is empty. Compare the template of each record with `test_templates`."
+        )
     if train != ["on", "light on", "off"] or test != ["switch on"]:
         raise Wrong("other", f"Expected ['on', 'light on', 'off'] and ['switch on']; received {received!r}.")
 
@@ -31,7 +33,9 @@ def exercise_2(answer) -> None:
     if len(received) != len(word_ids):
         raise Wrong("one-label-a-word", f"One label a piece is needed: {len(word_ids)}, not {len(received)}.")
     if received == [-100, 0, 5, 5, 5, 6, -100]:
-        raise Wrong("every-piece-counts", "A word of three pieces counts three times. Only its first piece gets the label.")
+        raise Wrong(
+            "every-piece-counts", "A word of three pieces counts three times. Only its first piece gets the label."
+        )
     if received == [0, 5, 6, -100, -100, -100, -100] or received == [-100, 0, 5, 6, -100, -100, -100]:
         raise Wrong("shifted-labels", "The labels are handed out piece by piece. They shift at the first long word.")
     if received[0] == 0 or received[-1] == 0:
@@ -47,7 +51,7 @@ def exercise_3(answer) -> None:
     scores = [0.5, 0.6, 0.6, 0.7, 0.65, 0.7, 0.9]
     kept, last = answer(list(scores), 2)
     if (kept, last) == (6, 6):
-        raise Wrong("never-stops", "You looked at all scores. Training stops when patience runs out; the future is unknown.")
+        raise Wrong("never-stops", "You looked at all scores. Training stops when patience runs out.")
     if (kept, last) == (5, 5):
         raise Wrong("keeps-the-last", "You keep the last model. Keep the best one.")
     if last == 4 or last == 2:
@@ -71,7 +75,7 @@ def exercise_4(answer) -> None:
     if chosen == 2:
         raise Wrong("oracle", "You chose by the target languages. That is the oracle, not a zero-shot system.")
     if chosen == 0:
-        raise Wrong("english-test", "You chose by the English test set. Selection needs the dev set; the test set is for reporting.")
+        raise Wrong("english-test", "You chose by the English test set. Select on dev; the test set is for reporting.")
     if np.isclose(gap, -0.15):
         raise Wrong("gap-reversed", "The gap is oracle minus honest choice, so it is never negative.")
     if np.isclose(gap, 0.2):

@@ -1,0 +1,55 @@
+"""Running chapters: results, claims, errors, HTML with alt text, index."""
+
+import nbformat
+import pytest
+
+from xlbook import course
+
+
+def notebook(*sources):
+    cells = [nbformat.v4.new_markdown_cell("# 99 · Test"), *[nbformat.v4.new_code_cell(s) for s in sources]]
+    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "p"}})
+
+
+@pytest.fixture
+def chapter(tmp_path):
+    def write(*sources):
+        file = tmp_path / "99_test.ipynb"
+        nbformat.write(notebook(*sources), file)
+        return file
+
+    return write
+
+
+def test_a_chapter_is_run_counted_and_written(chapter, tmp_path):
+    picture = (
+        "from xlbook import figures\n"
+        "figures.picture(lambda ax: ax.plot([1, 2]), 'A straight line that rises from one to two.')"
+    )
+    claims = "from xlbook.claims import claim\nclaim('One is less than two.', 1 < 2)\nclaim('So it is.', True)"
+    result = course.run_chapter(chapter(claims, picture), tmp_path / "out")
+    assert (result.claims, result.error) == (2, "") and result.peak_gb > 0.02
+    page = (tmp_path / "out" / "99_test.html").read_text(encoding="utf-8")
+    assert 'alt="A straight line that rises from one to two."' in page
+    assert "Claim holds" in str(nbformat.read(tmp_path / "out" / "99_test.ipynb", as_version=4))
+
+
+def test_a_chapter_that_fails_is_written_with_its_error(chapter, tmp_path):
+    result = course.run_chapter(chapter("print('so far')", "1 / 0", "print('never')"), tmp_path / "out")
+    assert "ZeroDivisionError" in result.error
+    page = (tmp_path / "out" / "99_test.html").read_text(encoding="utf-8")
+    assert "so far" in page and "ZeroDivisionError" in page
+
+
+def test_the_index_links_the_chapters_and_shows_errors(tmp_path, cache):
+    results = [course.Result("00_setup", 1.0, 1.5, 7), course.Result("01_x", 2.0, 1.0, 0, "ValueError: no")]
+    page = course.write_index(results, tmp_path).read_text(encoding="utf-8")
+    assert 'href="00_setup.html"' in page and "ValueError: no" in page
+    assert "ValueError: no" in course.text_table(results)
+
+
+def test_chapters_are_found_by_number_and_by_stem():
+    assert [f.stem for f in course.chapters(["6", "00"])] == ["00_setup", "06_finetuning"]
+    assert course.chapters(["06_finetuning"]) == course.chapters(["06"])
+    with pytest.raises(ValueError, match="Allowed"):
+        course.chapters(["77"])
