@@ -53,3 +53,17 @@ def test_chapters_are_found_by_number_and_by_stem():
     assert course.chapters(["06_finetuning"]) == course.chapters(["06"])
     with pytest.raises(ValueError, match="Allowed"):
         course.chapters(["77"])
+
+
+def test_the_card_is_drawn_with_a_dot_for_each_language(tmp_path, cache):
+    from xlbook import reportcard
+    from xlbook.languages import COURSE
+
+    with pytest.raises(ValueError, match="chapter 00"):
+        course.card_picture()
+    scores = {c: i / 10 for i, c in enumerate(COURSE)}
+    reportcard.add("00", "nearest example", scores)
+    (line,) = course.card_picture().figure.axes[0].lines
+    assert list(line.get_ydata()) == [scores[c] for c in COURSE]
+    course.write_index([course.Result("00_setup", 1.0, 1.5, 7)], tmp_path)
+    assert (tmp_path / "report_card.png").stat().st_size > 5000

@@ -111,7 +111,7 @@ PLANTED = {
     "no memory": (replace(HEAD, "Memory: 2 GB", ""), "cell 1: the first cell does not say: Memory"),
     "long set-up": (plant(SETUP, source="\n".join(["x = 1"] * 9)), "cell 2: the set-up cell has 9 lines; at most 8"),
     "long cell": (append(code("\n".join(["x = 1"] * 26))), "cell 21: 26 lines of code; at most 25"),
-    "long notebook": (append(*[code("\n".join(["x = 1"] * 25)) for _ in range(14)]), "notebook: 368 lines of code"),
+    "long notebook": (append(*[code("\n".join(["x = 1"] * 25)) for _ in range(14)]), "notebook: 356 lines of code"),
     "no summary": (replace(-1, "## Summary", "## End"), "notebook: no section `## Summary`"),
     "no mistake": (replace(6, "What the tutorials", "What we"), "notebook: no section `## What the"),
     "no playground": (plant(5, source="plain()"), "notebook: no playground"),

@@ -177,7 +177,6 @@ def setup(profile: str | None = None, *, seed: int = 0) -> Runtime:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     name, why = choose_profile(profile, cuda=torch.cuda.is_available())
-    os.environ["XLBOOK_PROFILE"] = name
     threads, why_threads = choose_threads()
     torch.set_num_threads(threads)
     threadpoolctl.threadpool_limits(threads)
