@@ -77,12 +77,13 @@ def test_wrong_thread_variable(monkeypatch, value):
 
 @pytest.mark.parametrize(
     ("cores", "load", "threads"),
-    [(4, 0.0, 4), (4, 0.4, 4), (4, 2.9, 2), (4, 9.0, 1), (64, 0.0, 8)],
+    [(4, 0.0, 4), (4, 0.4, 4), (4, 1.9, 2), (4, 9.0, 1), (64, 0.0, 8)],
 )
 def test_threads_are_the_free_cores_and_at_most_eight(monkeypatch, cores, load, threads):
     monkeypatch.delenv("XLBOOK_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
-    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(runtime.psutil, "cpu_percent", lambda interval, percpu: [100 * load / cores] * cores)
     assert runtime.choose_threads()[0] == threads
 
 

@@ -197,7 +197,7 @@ def write_index(results: Sequence[Result], out: Path) -> Path:
         for r in results
     ]
     card = reportcard.show().markup if reportcard.rows() else ""
-    if card:
+    if any(row["profile"] != "smoke" for row in reportcard.rows()):
         card_picture().figure.savefig(out / "report_card.png", bbox_inches="tight", facecolor="white")
     style = "body{font:16px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em;color:#1b2a41}"
     page = (
@@ -219,7 +219,7 @@ def card_picture():
     from xlbook import figures, reportcard
     from xlbook.languages import COURSE
 
-    rows = reportcard.rows()
+    rows = [row for row in reportcard.rows() if row["profile"] != "smoke"]
     if not rows:
         raise ValueError("The report card is empty; run chapter 00 first.")
 
@@ -250,7 +250,8 @@ def text_card() -> str:
 
     lines = [f"{'':3} {'method':<46}" + "".join(f"{c:>6}" for c in (*COURSE, "avg9", "worst"))]
     for row in reportcard.rows():
+        method = row["method"] + ("" if row["profile"] == "laptop" else f" ({row['profile']})")
         summary = reportcard.summary(row["scores"])
         scores = [*(row["scores"][c] for c in COURSE), summary["others"], summary["worst"]]
-        lines.append(f"{row['chapter']:3} {row['method'][:45]:<46}" + "".join(f"{s:>6.2f}" for s in scores))
+        lines.append(f"{row['chapter']:3} {method[:45]:<46}" + "".join(f"{s:>6.2f}" for s in scores))
     return "\n".join(lines)

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+import psutil
+
 PROFILES = ("smoke", "laptop", "gpu")
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "evaluate", "numpy", "scikit-learn", "matplotlib")
 
@@ -106,19 +108,17 @@ def choose_profile(requested: str | None = None, *, cuda: bool = False) -> tuple
 
 
 def free_cores() -> int:
-    """Return how many cores this process may use and nobody else is using, at least one.
+    """Return how many cores this process may use and nobody else is using right now, at least one.
 
-    PyTorch with more threads than free cores becomes several times slower, because its threads wait for each other.
+    PyTorch with more threads than free cores becomes several times slower, because its threads wait for each other. The
+    use of half a second is measured: a load average would still count the chapter that ended a moment ago.
     """
     try:
         allowed = len(os.sched_getaffinity(0))
     except AttributeError:
         allowed = os.cpu_count() or 1
-    try:
-        busy = round(os.getloadavg()[0] - 0.5)
-    except (AttributeError, OSError):
-        busy = 0
-    return max(1, allowed - max(0, busy))
+    used = sum(psutil.cpu_percent(interval=0.5, percpu=True)) / 100  # cores' worth of work
+    return max(1, min(allowed, round((os.cpu_count() or 1) - used)))
 
 
 def choose_threads() -> tuple[int, str]:
