@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from xlbook.languages import label, language, normalize
 
 INK, ACCENT, MUTED = "#1b2a41", "#c8553d", "#8d99ae"
-PALETTE = ("#1b6ca8", "#c8553d", "#2a9d8f", "#8a5a9e", "#b08900", "#5c6b73", "#1b2a41", "#d17ba0")
+PALETTE = ("#1b6ca8", "#c8553d", "#2a9d8f", "#8a5a9e", "#b08900", "#5c6b73", "#1b2a41", "#a23b72")
 STYLE = {
     "figure.dpi": 110,
     "font.size": 10,
