@@ -94,10 +94,5 @@ def align(
     torch.manual_seed(settings.seed)
     model = Aligner(copy.deepcopy(encoder.model), anchors)
     freeze(model.body, layers=frozen_layers)
-
-    def collate(batch: list[dict]) -> dict:
-        padded = dict(encoder.tokenizer.pad({"input_ids": [e["input_ids"] for e in batch]}, return_tensors="pt"))
-        return padded | {"labels": torch.tensor([e["labels"] for e in batch])}
-
-    history = training.fit(model, examples, collate, settings)
+    history = training.fit(model, examples, training.collator(encoder.tokenizer), settings)
     return Encoder(model.body.eval(), encoder.tokenizer, encoder.folder), history

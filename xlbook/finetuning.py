@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,12 +20,10 @@ from xlbook.checkpoints import Encoder
 from xlbook.metrics import accuracy, slot_f1
 from xlbook.records import SLOTS, Command
 from xlbook.representations import E5_PREFIX, cosine, normalize, pooling, sorted_batches
-from xlbook.training import Settings, freeze
+from xlbook.training import IGNORED, Settings, collator, freeze
 
 SCALE = 10.0
 """Unit vectors differ by a few hundredths; the probe and the head see them centred and times this."""
-IGNORED = -100
-"""Label of a word piece that the loss leaves out (PyTorch's convention)."""
 CUT = {"truncation": True, "max_length": 128}
 """Longer texts are cut off, special tokens included; commands have about ten pieces."""
 TAGS = ("O", *(f"{edge}-{slot}" for slot in SLOTS for edge in "BI"))
@@ -163,20 +161,6 @@ def encode_commands(tokenizer, commands: Sequence[Command], labels: Sequence[str
         raise ValueError(f"Intents {sorted(strange)} are not among the {len(number)} labels of this classifier.")
     tokens = tokenizer([prefix + c.text for c in commands], **CUT)["input_ids"]
     return [{"input_ids": ids, "labels": number[c.intent]} for ids, c in zip(tokens, commands)]
-
-
-def collator(tokenizer) -> Callable[[list[dict]], dict]:
-    """Return a function that pads ``input_ids`` and, where labels are lists, the labels with :data:`IGNORED`."""
-
-    def collate(examples: list[dict]) -> dict:
-        batch = dict(tokenizer.pad({"input_ids": [e["input_ids"] for e in examples]}, return_tensors="pt"))
-        labels = [e["labels"] for e in examples]
-        if isinstance(labels[0], list):
-            width = batch["input_ids"].shape[1]
-            labels = [row + [IGNORED] * (width - len(row)) for row in labels]
-        return batch | {"labels": torch.tensor(labels)}
-
-    return collate
 
 
 def classify(

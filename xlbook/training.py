@@ -22,6 +22,8 @@ from transformers.trainer_utils import get_last_checkpoint
 from xlbook.runtime import did_you_mean, quiet
 
 OPTIMIZERS = ("adamw_torch", "sgd")
+IGNORED = -100
+"""Label of a word piece that the loss leaves out (PyTorch's convention)."""
 LOGGERS = ("none", "tensorboard", "wandb", "trackio")
 
 
@@ -383,3 +385,17 @@ def freeze(body: torch.nn.Module, *, layers: int, embeddings: bool = True) -> in
     for module in ([body.embeddings] if embeddings else []) + list(stack[:layers]):
         module.requires_grad_(False)
     return sum(p.numel() for p in body.parameters() if p.requires_grad)
+
+
+def collator(tokenizer) -> Callable[[list[dict]], dict]:
+    """Return a function that pads ``input_ids`` and, where labels are lists, the labels with :data:`IGNORED`."""
+
+    def collate(examples: list[dict]) -> dict:
+        batch = dict(tokenizer.pad({"input_ids": [e["input_ids"] for e in examples]}, return_tensors="pt"))
+        labels = [e["labels"] for e in examples]
+        if isinstance(labels[0], list):
+            width = batch["input_ids"].shape[1]
+            labels = [row + [IGNORED] * (width - len(row)) for row in labels]
+        return batch | {"labels": torch.tensor(labels)}
+
+    return collate
