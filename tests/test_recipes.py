@@ -1,11 +1,14 @@
 """Recipes: stored results are whole, an interrupted recipe goes on, teaching sets are English."""
 
 import json
+import sys
+import types
 
 import pytest
 
 from xlbook import recipes
 from xlbook.languages import COURSE
+from xlbook.recipes import chapter_06
 
 
 def counting(calls, broken=()):
@@ -18,20 +21,19 @@ def counting(calls, broken=()):
 
         return scores
 
-    def recipe(device):
-        """A recipe of two rows."""
-        return {"a": one("a"), "b": one("b")}
-
-    return recipe
+    module = types.ModuleType("xlbook.recipes.chapter_99", "A recipe of two rows.")
+    module.rows = lambda device: {"a": one("a"), "b": one("b")}
+    return module
 
 
 def test_an_interrupted_recipe_goes_on_where_it_stopped(tmp_path, monkeypatch):
     calls, file = [], tmp_path / "99.json"
-    monkeypatch.setitem(recipes.RECIPES, "99", counting(calls, broken={("a", 1)}))
+    monkeypatch.setattr(recipes, "chapters", lambda: ("99",))
+    monkeypatch.setitem(sys.modules, "xlbook.recipes.chapter_99", counting(calls, broken={("a", 1)}))
     with pytest.raises(KeyboardInterrupt):
         recipes.run("99", seeds=2, out=file)
     assert [(r["row"], r["seed"]) for r in json.loads(file.read_text(encoding="utf-8"))["runs"]] == [("a", 0), ("b", 0)]
-    monkeypatch.setitem(recipes.RECIPES, "99", counting(calls))
+    monkeypatch.setitem(sys.modules, "xlbook.recipes.chapter_99", counting(calls))
     recipes.run("99", seeds=2, out=file)
     stored = json.loads(file.read_text(encoding="utf-8"))
     assert sorted((r["row"], r["seed"]) for r in stored["runs"]) == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
@@ -53,7 +55,7 @@ def test_a_summary_averages_over_seeds(monkeypatch):
         return {"row": "x", "seed": seed, "scores": {c: value for c in (*COURSE, "dev")} | {"en": 1.0, "fi": 0.1}}
 
     monkeypatch.setattr(recipes, "results", lambda number: {"runs": [run(0, 0.4), run(1, 0.6)]})
-    (line,) = recipes.summary("99")
+    (line,) = chapter_06.summary()
     assert line["seeds"] == 2 and line["English"] == 1.0 and line["worst language"] == pytest.approx(0.1)
     assert line["avg of 9"] == pytest.approx((0.5 * 8 + 0.1) / 9)
     assert line["lowest"] < line["avg of 9"] < line["highest"]
@@ -70,7 +72,7 @@ def test_unknown_recipes_and_seeds_are_refused():
 
 @pytest.mark.sources
 def test_teaching_sets_are_english_and_of_the_kind_that_was_asked_for():
-    both, natural = recipes.teaching_set("both"), recipes.teaching_set("natural")
+    both, natural = chapter_06.teaching_set("both"), chapter_06.teaching_set("natural")
     assert {c.language for c in both} == {"en"} and len(both) > len(natural) > 1000
     with pytest.raises(ValueError, match="Allowed"):
-        recipes.teaching_set("neither")
+        chapter_06.teaching_set("neither")

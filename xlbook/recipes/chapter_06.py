@@ -1,23 +1,12 @@
-"""Long experiments whose results are stored: grids, seeds, everything that a chapter cannot run while one reads.
-
-A recipe's results lie in ``xlbook/data/recipes/NN.json`` with date, seeds, hardware and versions. A finished run is
-written at once, so that an interrupted recipe goes on where it stopped.
-"""
+"""English-only fine-tuning of multilingual-e5-small on intents: what each choice does, natural test commands."""
 
 from __future__ import annotations
 
-import datetime
-import json
-import os
-import platform
-import time
-from collections.abc import Callable, Mapping
-from importlib.resources import files
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 
-from xlbook import alignment, corpora, finetuning, representations, runtime
+from xlbook import alignment, corpora, finetuning, recipes, representations
 from xlbook.checkpoints import Encoder, load
 from xlbook.languages import COURSE, SOURCE, TARGETS
 from xlbook.metrics import accuracy
@@ -26,103 +15,6 @@ from xlbook.runtime import did_you_mean
 from xlbook.training import Settings
 
 LABELS = tuple(sorted(INTENTS))
-
-
-def results(number: str) -> dict:
-    """Return the stored results of a recipe: ``{"about": …, "runs": [{"row", "seed", "seconds", "scores"}, …]}``.
-
-    Raises:
-        ValueError: if the chapter has no stored recipe.
-    """
-    file = files("xlbook") / "data" / "recipes" / f"{number}.json"
-    if not file.is_file():
-        raise ValueError(f"Chapter {number!r} has no stored recipe. Run: xlbook recipe {number}")
-    return json.loads(file.read_text(encoding="utf-8"))
-
-
-def by_row(number: str) -> dict[str, list[dict]]:
-    """Return the stored runs of a recipe grouped by row, in the order in which the rows were run."""
-    grouped: dict[str, list[dict]] = {}
-    for one in results(number)["runs"]:
-        grouped.setdefault(one["row"], []).append(one)
-    return grouped
-
-
-def summary(number: str) -> list[dict]:
-    """Return one line a row of a recipe: means over seeds, and how far the seeds lie apart.
-
-    ``avg of 9`` is the average accuracy over the target languages, ``lowest`` and ``highest`` are its extreme seeds.
-    """
-    lines = []
-    for row, members in by_row(number).items():
-        scores = [one["scores"] for one in members]
-        averages = [float(np.mean([s[c] for c in TARGETS])) for s in scores]
-        lines.append(
-            {
-                "row": row,
-                "seeds": len(members),
-                "English dev": float(np.mean([s["dev"] for s in scores])),
-                "English": float(np.mean([s[SOURCE] for s in scores])),
-                "avg of 9": float(np.mean(averages)),
-                "lowest": min(averages),
-                "highest": max(averages),
-                "worst language": float(np.mean([min(s[c] for c in TARGETS) for s in scores])),
-            }
-        )
-    return lines
-
-
-def run(number: str, *, seeds: int = 3, out: Path | None = None) -> Path:
-    """Run a chapter's recipe and return the file with its results.
-
-    Args:
-        number: the chapter, such as ``06``.
-        seeds: seeds for each row, counted from 0.
-        out: the results file; an existing one is continued.
-
-    Raises:
-        ValueError: if there is no such recipe, or ``seeds`` is below 1.
-    """
-    if number not in RECIPES:
-        raise ValueError(f"No recipe {number!r}. {did_you_mean(number, tuple(RECIPES))}")
-    if seeds < 1:
-        raise ValueError(f"seeds={seeds}: at least one seed is needed, three to say anything about noise.")
-    rt = runtime.setup()
-    file = out or Path(str(files("xlbook") / "data" / "recipes" / f"{number}.json"))
-    stored = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"about": {}, "runs": []}
-    stored["about"] = about(rt, RECIPES[number].__doc__ or "")
-    done = {(r["row"], r["seed"]) for r in stored["runs"]}
-    rows = RECIPES[number](rt.device)
-    todo = [(row, seed) for seed in range(seeds) for row in rows if (row, seed) not in done]
-    for row, seed in runtime.progress(todo, label=f"recipe {number}", unit="run"):
-        started = time.perf_counter()
-        scores = rows[row](seed)
-        seconds = round(time.perf_counter() - started, 1)
-        stored["runs"].append({"row": row, "seed": seed, "seconds": seconds, "scores": scores})
-        write(file, stored)
-    write(file, stored)
-    return file
-
-
-def write(file: Path, stored: Mapping) -> None:
-    """Write the results at once, so that a killed recipe leaves a whole file."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(stored, indent=1), encoding="utf-8")
-    os.replace(part, file)
-
-
-def about(rt: runtime.Runtime, what: str) -> dict:
-    """Return what one needs to know to compare results: date, machine, versions."""
-    return {
-        "what": what.strip().splitlines()[0],
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {rt.threads} thread(s), {rt.device}",
-        "versions": runtime.versions(),
-    }
-
-
-# --- chapter 06 -----------------------------------------------------------------------------------------------------
 
 
 def test_scores(predict: Callable[[list[str]], list[str]]) -> dict[str, float]:
@@ -234,8 +126,8 @@ class Aligned:
         return one
 
 
-def chapter_06(device: str) -> dict[str, Callable[[int], dict]]:
-    """English-only fine-tuning of multilingual-e5-small on intents: what each choice does, natural test commands."""
+def rows(device: str) -> dict[str, Callable[[int], dict]]:
+    """Return the members of the experiment by name: functions of the seed that return accuracies by language."""
     vectors = Vectors(load("multilingual-e5-small", device=device))
     aligned = Aligned(vectors.encoder)
     return {
@@ -258,4 +150,25 @@ def chapter_06(device: str) -> dict[str, Callable[[int], dict]]:
     }
 
 
-RECIPES = {"06": chapter_06}
+def summary() -> list[dict]:
+    """Return one line a row of the stored results: means over seeds, and how far the seeds lie apart.
+
+    ``avg of 9`` is the average accuracy over the target languages, ``lowest`` and ``highest`` are its extreme seeds.
+    """
+    lines = []
+    for row, members in recipes.by_row("06").items():
+        scores = [one["scores"] for one in members]
+        averages = [float(np.mean([s[c] for c in TARGETS])) for s in scores]
+        lines.append(
+            {
+                "row": row,
+                "seeds": len(members),
+                "English dev": float(np.mean([s["dev"] for s in scores])),
+                "English": float(np.mean([s[SOURCE] for s in scores])),
+                "avg of 9": float(np.mean(averages)),
+                "lowest": min(averages),
+                "highest": max(averages),
+                "worst language": float(np.mean([min(s[c] for c in TARGETS) for s in scores])),
+            }
+        )
+    return lines
