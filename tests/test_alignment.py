@@ -3,8 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from tiny import make_encoder
 
 from xlbook import alignment
+from xlbook.metrics import retrieval_accuracy
+from xlbook.records import Pair
+from xlbook.representations import center, cosine, embed
+from xlbook.training import Settings
+
+WORDS = {"kitchen": "厨房", "light": "灯", "turn on": "打开", "hotel": "的", "stop": "关"}
+PAIRS = [Pair(f"{a} {b}", WORDS[a] + WORDS[b], f"{a}/{b}") for a in WORDS for b in WORDS if a < b]
 
 
 def test_the_loss_equals_the_equation():
@@ -23,6 +31,25 @@ def test_sentences_with_the_same_anchor_are_no_negatives():
     v = torch.stack([v[0], v[0], v[2]])
     loss = alignment.contrastive_loss(v, anchors, torch.tensor([0, 0, 1]), temperature=0.05)
     assert float(loss) < 1e-6
+
+
+def retrieval(encoder) -> float:
+    """How many of the second strings have their own first string as the nearest one."""
+    found, sought = (center(embed(encoder, [getattr(p, side) for p in PAIRS])) for side in "ba")
+    return retrieval_accuracy(cosine(found, sought))
+
+
+def test_alignment_moves_translations_together_and_leaves_the_original_alone():
+    encoder = make_encoder()
+    weights = {name: p.clone() for name, p in encoder.model.state_dict().items()}
+    before = retrieval(encoder)
+    settings = Settings(steps=100, batch_size=20, learning_rate=3e-3)
+    aligned, history = alignment.align(encoder, PAIRS, settings, frozen_layers=0)
+    assert retrieval(aligned) > before + 0.5 and np.mean(history.losses[-5:]) < np.mean(history.losses[:5])
+    assert all(torch.equal(p, weights[name]) for name, p in encoder.model.state_dict().items())
+    english = [p.a for p in PAIRS]
+    kept = cosine(embed(aligned, english), embed(encoder, english)).diagonal()
+    assert kept.mean() > 0.8, "English should stay near its anchors"
 
 
 def test_no_pairs_is_a_clear_error():

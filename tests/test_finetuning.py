@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tiny import make_body, make_tokenizer
 from torch import nn
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from xlbook.checkpoints import Encoder
 from xlbook.finetuning import (
@@ -47,9 +46,6 @@ from xlbook.records import Command, Span
 from xlbook.representations import embed
 from xlbook.training import Settings
 
-PIECES = "▁query: ▁turn ▁on ▁off ▁the ▁kit chen ▁light ▁in ▁lasagne timer ▁stop ▁打开 厨房 的 灯 ▁hot el ▁and".split()
-LETTERS = sorted(set("".join(PIECES)) | set("abcdefghijklmnopqrstuvwxyz打开关灯厨房的,.!?"))
-SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
 LAYER, EMBEDDINGS_BESIDE_WORDS = 2224, 16 * (200 + 2) + 2 * 16
 """Parameters of one tiny layer: 4 * (16 * 16 + 16) + 2 * (16 + 16) + 16 * 32 + 32 + 32 * 16 + 16."""
 
@@ -64,28 +60,6 @@ def quick():
     yield
     gc.unfreeze()
     torch.set_num_threads(threads)
-
-
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Unigram with word starts marked, as in XLM-R: whole pieces are likelier than their letters."""
-    vocabulary = [(s, 0.0) for s in SPECIALS] + [(p, -1.0) for p in PIECES] + [(c, -9.0) for c in LETTERS]
-    tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=3))
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
-    )
-
-
-def make_body() -> BertModel:
-    torch.manual_seed(0)
-    config = BertConfig(vocab_size=len(SPECIALS) + len(PIECES) + len(LETTERS), hidden_size=16, num_hidden_layers=2,
-                        num_attention_heads=2, intermediate_size=32, max_position_embeddings=200, initializer_range=0.3,
-                        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-                        pad_token_id=1)  # fmt: skip
-    return BertModel(config, add_pooling_layer=False).eval()
 
 
 @pytest.fixture(scope="module")
