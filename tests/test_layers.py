@@ -9,9 +9,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "xlbook"
 LAYERS = (
     "runtime languages scripts sources records",
-    "corpora grammar tokenization metrics",
+    "corpora grammar tokenization metrics tagging",
     "encoder checkpoints",
-    "training representations trimming",
+    "training representations trimming masking",
     "pretraining multilinguality alignment finetuning adapters multitask distillation compression continual answering "
     "generation assistant",
 )

@@ -1,6 +1,7 @@
 """Training: what one step does by hand, the order of examples, resuming after a kill, early stopping, silence."""
 
 import gc
+import itertools
 import os
 import subprocess
 import sys
@@ -257,11 +258,10 @@ def test_grouped_batches_do_not_come_in_the_order_of_their_length():
 
 @pytest.mark.parametrize("balanced", [False, True])
 def test_training_follows_the_plan(balanced):
-    examples, seen = data(unequal=True), []
-    number = {id(e): i for i, e in enumerate(examples)}
+    examples, seen = [e | {"number": i} for i, e in enumerate(data(unequal=True))], []
 
     def watched(batch):
-        seen.append([number[id(e)] for e in batch])
+        seen.append([e["number"] for e in batch])
         return collate(batch)
 
     settings = Settings(steps=24, batch_size=8)
@@ -271,6 +271,34 @@ def test_training_follows_the_plan(balanced):
     assert len(plan) == 24 * 8 and {len(batch) for batch in seen} == {8}
     shares = Counter(examples[i]["labels"] for i in plan.order)
     assert shares == {0: 64, 1: 64, 2: 64} if balanced else shares[0] > 3 * shares[1]
+
+
+def test_a_stream_of_ones_own_decides_the_order_and_draws_are_numbered():
+    examples, seen, draws = [e | {"number": i} for i, e in enumerate(data())], [], []
+
+    def watched(batch):
+        seen.append([e["number"] for e in batch])
+        draws.extend(e["draw"] for e in batch)
+        return collate(batch)
+
+    stream = ([k % 60] * 4 for k in itertools.count())
+    fit(Tiny(), examples, watched, Settings(steps=5, batch_size=4), batches=stream)
+    assert seen == [[k] * 4 for k in range(5)] and draws == list(range(20))
+    assert "draw" not in examples[0]
+
+
+def test_a_stream_must_have_the_right_batch_size():
+    with pytest.raises(ValueError, match="must agree"):
+        fit(Tiny(), data(), collate, Settings(steps=2, batch_size=4), batches=iter([[1, 2, 3, 4], [1, 2]]))
+    with pytest.raises(ValueError, match="exclude each other"):
+        fit(Tiny(), data(), collate, Settings(steps=2, batch_size=4), batches=iter([[1]]), balanced=True)
+
+
+def test_the_batch_is_shared_by_the_processes_of_torchrun(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert training.processes() == 3
+    with pytest.raises(ValueError, match="cannot be shared by 3 processes"):
+        training.trainer_arguments(SHORT, Path("x"), None, None, None, "none", True)
 
 
 # --- resuming --------------------------------------------------------------------------------------------------------

@@ -17,6 +17,9 @@ SLOTS = (
     "area floor device scene color level temperature hours minutes seconds timer item list message media person".split()
 )
 
+IGNORED = -100
+"""Label of a token that the loss leaves out (PyTorch's convention)."""
+
 
 @dataclass(frozen=True)
 class Span:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import tempfile
 import time
@@ -19,11 +20,10 @@ import torch
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
+from xlbook.records import IGNORED
 from xlbook.runtime import did_you_mean, quiet
 
 OPTIMIZERS = ("adamw_torch", "sgd")
-IGNORED = -100
-"""Label of a word piece that the loss leaves out (PyTorch's convention)."""
 LOGGERS = ("none", "tensorboard", "wandb", "trackio")
 
 
@@ -151,16 +151,34 @@ def grouped_by_length(batches: Iterator[list[int]], lengths: Sequence[int], *, w
 
 
 class Plan(torch.utils.data.Sampler):
-    """The order of examples for one training run, fixed by the seed, so that a resumed run sees the same batches."""
+    """The order of examples for one training run, fixed by the seed, so that a resumed run sees the same batches.
 
-    def __init__(self, examples: Sequence[dict], settings: Settings, *, balanced: bool):
-        lengths = [len(e["input_ids"]) for e in examples]
-        if balanced:
-            stream = balanced_batches([e["labels"] for e in examples], settings.batch_size, seed=settings.seed)
-        else:
-            stream = shuffled_batches(len(examples), settings.batch_size, seed=settings.seed)
-        grouped = grouped_by_length(stream, lengths, window=8, seed=settings.seed)
-        self.order = [i for _ in range(settings.steps) for i in next(grouped)]
+    Args:
+        examples: what is trained on.
+        settings: steps, batch size and seed.
+        balanced: draw every class equally often.
+        batches: an endless stream of index batches that replaces the shuffled and length-grouped default.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[dict],
+        settings: Settings,
+        *,
+        balanced: bool = False,
+        batches: Iterator[list[int]] | None = None,
+    ):
+        if batches is None:
+            lengths = [len(e["input_ids"]) for e in examples]
+            if balanced:
+                stream = balanced_batches([e["labels"] for e in examples], settings.batch_size, seed=settings.seed)
+            else:
+                stream = shuffled_batches(len(examples), settings.batch_size, seed=settings.seed)
+            batches = grouped_by_length(stream, lengths, window=8, seed=settings.seed)
+        drawn = [next(batches) for _ in range(settings.steps)]
+        if odd := [len(batch) for batch in drawn if len(batch) != settings.batch_size]:
+            raise ValueError(f"A batch of {odd[0]} examples where batch_size={settings.batch_size}; they must agree.")
+        self.order = [i for batch in drawn for i in batch]
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.order)
@@ -169,15 +187,32 @@ class Plan(torch.utils.data.Sampler):
         return len(self.order)
 
 
+class Draws(torch.utils.data.Dataset):
+    """The examples in the order of a plan. Each carries the number of its ``draw``, from 0 up.
+
+    A collator that needs randomness can derive it from that number: it is the same after a resume and on any number of
+    processes, where the state of a random generator would not be.
+    """
+
+    def __init__(self, examples: Sequence[dict], plan: Plan):
+        self.examples, self.order = list(examples), plan.order
+
+    def __getitem__(self, draw: int) -> dict:
+        return self.examples[self.order[draw]] | {"draw": draw}
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+
 class PlannedTrainer(Trainer):
-    """A Trainer that follows a :class:`Plan` and can evaluate with any function of the model."""
+    """A Trainer that takes the examples as they come and can evaluate with any function of the model."""
 
-    def __init__(self, *args, plan: Plan, scorer: Callable[[], Mapping] | None, **kwargs):
+    def __init__(self, *args, scorer: Callable[[], Mapping] | None, **kwargs):
         super().__init__(*args, **kwargs)
-        self.plan, self.scorer = plan, scorer
+        self.scorer = scorer
 
-    def _get_train_sampler(self, train_dataset=None) -> Plan:
-        return self.plan
+    def _get_train_sampler(self, train_dataset=None) -> torch.utils.data.Sampler:
+        return torch.utils.data.SequentialSampler(self.train_dataset)
 
     def evaluate(self, *args, metric_key_prefix: str = "eval", **kwargs) -> dict:
         self.model.eval()
@@ -219,6 +254,7 @@ def fit(
     settings: Settings | None = None,
     *,
     balanced: bool = False,
+    batches: Iterator[list[int]] | None = None,
     scorer: Callable[[], Mapping[str, float]] | None = None,
     patience: int | None = None,
     evaluate_every: int | None = None,
@@ -235,9 +271,11 @@ def fit(
     Args:
         model: its ``forward`` takes a batch by keyword and returns ``{"loss": …}``.
         examples: dictionaries with at least ``input_ids``, and ``labels`` (one class number) if ``balanced``.
-        collate: turns a list of examples into a batch of tensors.
+        collate: turns a list of examples into a batch of tensors; each example also has the number of its ``draw``.
         settings: how long and how fast.
         balanced: draw every class equally often.
+        batches: an endless stream of index batches, if the order is to be another than shuffled and grouped by
+            length; not with ``balanced``.
         scorer: called without arguments in evaluation mode; returns metrics by name. Needs ``evaluate_every``.
         patience: stop after this many evaluations without a higher ``score`` (the scorer must return one of that
             name), and keep the model with the highest; checkpoints are then made at evaluations.
@@ -253,7 +291,7 @@ def fit(
         ValueError: for an empty training set, or settings that contradict each other.
     """
     settings = settings or Settings()
-    check_arguments(examples, balanced, scorer, patience, evaluate_every, folder, save_every, logger)
+    check_arguments(examples, balanced, batches, scorer, patience, evaluate_every, folder, save_every, logger)
     on_cpu = next(model.parameters()).device.type == "cpu"
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as place:
@@ -262,10 +300,9 @@ def fit(
             model,
             arguments,
             data_collator=collate,
-            train_dataset=list(examples),
+            train_dataset=Draws(examples, Plan(examples, settings, balanced=balanced, batches=batches)),
             eval_dataset=[] if scorer else None,
             callbacks=[Bar()] + ([EarlyStoppingCallback(patience)] if patience else []),
-            plan=Plan(examples, settings, balanced=balanced),
             scorer=scorer,
         )
         drop_printer(trainer)
@@ -303,8 +340,15 @@ def drop_printer(trainer: Trainer) -> None:
     trainer.remove_callback(NotebookProgressCallback)
 
 
-def check_arguments(examples, balanced, scorer, patience, evaluate_every, folder, save_every, logger) -> None:
+def processes() -> int:
+    """Return how many processes train together: what ``torchrun`` says, else one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def check_arguments(examples, balanced, batches, scorer, patience, evaluate_every, folder, save_every, logger) -> None:
     """Raise ``ValueError`` where the arguments of :func:`fit` contradict each other."""
+    if balanced and batches is not None:
+        raise ValueError("balanced and batches exclude each other: both say in which order examples come.")
     if len(examples) == 0:
         raise ValueError("fit() received no examples; check the split and the language.")
     if balanced and not all(isinstance(e.get("labels"), int | np.integer) for e in examples):
@@ -330,10 +374,14 @@ def trainer_arguments(settings: Settings, folder: Path, evaluate_every, save_eve
     """Translate our settings into ``TrainingArguments``."""
     best = {"load_best_model_at_end": True, "metric_for_best_model": "eval_score"} if patience else {}
     save = evaluate_every if patience else save_every
+    if settings.batch_size % processes():
+        raise ValueError(
+            f"batch_size={settings.batch_size} cannot be shared by {processes()} processes; make it a multiple."
+        )
     return TrainingArguments(
         output_dir=str(folder),
         max_steps=settings.steps,
-        per_device_train_batch_size=settings.batch_size,
+        per_device_train_batch_size=settings.batch_size // processes(),
         learning_rate=settings.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=round(settings.warmup * settings.steps),
