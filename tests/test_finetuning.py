@@ -8,26 +8,22 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from tiny import make_body, make_tokenizer
+from tiny import command, make_body, make_tokenizer
 from torch import nn
 
 from xlbook.checkpoints import Encoder
 from xlbook.finetuning import (
     CUT,
-    IGNORED,
     SCALE,
-    TAGS,
     Classifier,
     Probe,
     Tagger,
-    align_labels,
     character_tfidf,
     classify,
     collator,
     encode_commands,
     encode_tagged,
     few_shot,
-    first_pieces,
     fit_probe,
     freeze,
     intent_accuracy,
@@ -39,11 +35,10 @@ from xlbook.finetuning import (
     tag,
     tagging_f1,
     transfer_matrix,
-    word_tags,
-    words,
 )
-from xlbook.records import Command, Span
+from xlbook.records import IGNORED, Command
 from xlbook.representations import embed
+from xlbook.tagging import TAGS, word_tags, words
 from xlbook.training import Settings
 
 LAYER, EMBEDDINGS_BESIDE_WORDS = 2224, 16 * (200 + 2) + 2 * 16
@@ -72,19 +67,6 @@ def encoder(tokenizer):
     return Encoder(make_body(), tokenizer, Path("nowhere"))
 
 
-def command(marked: str, intent: str = "turn_on") -> Command:
-    """A command from text with ``[kitchen](area)`` markup."""
-    text, spans = "", []
-    for part in marked.split("["):
-        if "](" in part:
-            slot, rest = part.split("](", 1)
-            name, rest = rest.split(")", 1)
-            spans.append(Span(len(text), len(text) + len(slot), name))
-            part = slot + rest
-        text += part
-    return Command(text, intent, "en", text, tuple(spans))
-
-
 KITCHEN = command("turn on the [kitchen](area) [light](device)")
 CHINESE = command("打开[厨房](area)的[灯](device)!")
 COMPOUND = command("stop the [lasagne](timer)timer", "timer_cancel")
@@ -95,68 +77,7 @@ LABELS = ("turn_on", "timer_cancel", "turn_off")
 """Not in alphabetical order, unlike a probe's labels."""
 
 
-def test_the_markup_of_these_tests():
-    assert KITCHEN.text == "turn on the kitchen light"
-    assert [(KITCHEN.text[s.start : s.end], s.slot) for s in KITCHEN.slots] == [
-        ("kitchen", "area"),
-        ("light", "device"),
-    ]
-
-
-# --- words and tags --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Turn it off!", ["Turn", "it", "off"]),
-        ("关灯,please", ["关", "灯", "please"]),
-        ("  spaces \t and\nlines ", ["spaces", "and", "lines"]),
-        ("to 50% or 21.5°?", ["to", "50%", "or", "21.5°"]),
-        ("don't («really»)", ["don't", "really"]),
-        ("거실 불 꺼 줘.", ["거실", "불", "꺼", "줘"]),
-        ("أطفئ الضوء؟", ["أطفئ", "الضوء"]),
-        ("बत्ती बंद करो।", ["बत्ती", "बंद", "करो"]),
-        ("打开客厅的灯。", list("打开客厅的灯")),
-        ("... – !", []),
-        ("", []),
-    ],
-)
-def test_words(text, expected):
-    assert [text[a:b] for a, b in words(text)] == expected
-
-
-@pytest.mark.parametrize(
-    ("marked", "expected"),
-    [
-        ("turn on the [kitchen](area) [light](device)", "O O O B-area B-device"),
-        ("in the [living room](area)", "O O B-area I-area"),
-        ("[kitchen](area) [hall](area) off", "B-area B-area O"),
-        ("the [kitchen, hall](area)!", "O B-area I-area"),
-        ("[kitchen](area) and [hall](area)", "B-area O B-area"),
-        ("打开[厨房](area)的[灯](device)", "O O B-area I-area O B-device"),
-        ("stop the [lasagne](timer)timer", "O O B-timer"),
-        ("Wohnzimmer[lampe rot](device)", "B-device I-device"),
-        ("[küchen](area)[lampe](device) an", "B-area O"),
-        ("no slots here", "O O O"),
-    ],
-)
-def test_word_tags_by_hand(marked, expected):
-    assert word_tags(command(marked)) == expected.split()
-
-
-def test_first_pieces_by_hand():
-    # pieces: <s>, "▁ab", "c", "▁de", </s> over the text "abc de"
-    offsets = [(0, 0), (0, 2), (2, 3), (3, 6), (0, 0)]
-    assert first_pieces(offsets, [(0, 3), (4, 6)]) == [1, 3]
-    assert first_pieces(offsets[:3] + [(0, 0)], [(0, 3), (4, 6)]) == [1, -1]  # the second word was cut off
-
-
-def test_align_labels_by_hand():
-    b, i = TAGS.index("B-area"), TAGS.index("I-area")
-    assert align_labels(["O", "B-area", "I-area"], [1, 2, 4], 6) == [IGNORED, 0, b, IGNORED, i, IGNORED]
-    assert align_labels(["B-area", "I-area"], [1, 1], 3) == [IGNORED, b, IGNORED]  # one piece, two words: the first
-    assert align_labels(["B-area", "O"], [1, -1], 3) == [IGNORED, b, IGNORED]  # cut off
+# --- labels of pieces -----------------------------------------------------------------------------------------------
 
 
 def labelled(tokenizer, one: Command) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""A tiny random encoder with a tokenizer of its own, for tests that train."""
+"""A tiny random encoder with a tokenizer of its own, for tests that train, and commands in it."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from xlbook.checkpoints import Encoder
+from xlbook.records import Command, Span
 
 PIECES = "▁query: ▁turn ▁on ▁off ▁the ▁kit chen ▁light ▁in ▁lasagne timer ▁stop ▁打开 厨房 的 灯 ▁hot el ▁and".split()
 LETTERS = sorted(set("".join(PIECES)) | set("abcdefghijklmnopqrstuvwxyz打开关灯厨房的,.!?"))
@@ -38,3 +39,16 @@ def make_body() -> BertModel:
 def make_encoder() -> Encoder:
     """Return the same tiny encoder every time."""
     return Encoder(make_body(), make_tokenizer(), Path("nowhere"))
+
+
+def command(marked: str, intent: str = "turn_on") -> Command:
+    """A command from text with ``[kitchen](area)`` markup."""
+    text, spans = "", []
+    for part in marked.split("["):
+        if "](" in part:
+            slot, rest = part.split("](", 1)
+            name, rest = rest.split(")", 1)
+            spans.append(Span(len(text), len(text) + len(slot), name))
+            part = slot + rest
+        text += part
+    return Command(text, intent, "en", text, tuple(spans))
