@@ -11,12 +11,12 @@ LAYERS = (
     "runtime languages scripts sources records",
     "corpora grammar tokenization metrics tagging",
     "encoder checkpoints",
-    "training representations trimming masking",
+    "training representations trimming masking cloze",
     "pretraining multilinguality alignment finetuning adapters multitask distillation compression continual answering "
     "generation assistant",
 )
 """Modules by layer: imports point down; layers 0 and 1 may also import their own layer."""
-LEAVES = "figures widgets claims exercises show reportcard lint course recipes cli __main__".split()
+LEAVES = "figures widgets claims exercises show reportcard lint course recipes bench cli __main__".split()
 """Results in, pictures, controls, verdicts and commands out: nothing but leaves imports a leaf."""
 LAYER_OF = {module: number for number, names in enumerate(LAYERS) for module in names.split()}
 TOP = len(LAYERS) - 1

@@ -169,5 +169,24 @@ def recipe(number: str, seeds: int, out: Path | None) -> None:
     click.echo(f"Results: {file}")
 
 
+@main.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--rounds", default=5, show_default=True, help="How often each way is timed.")
+def bench(names: tuple[str, ...], rounds: int) -> None:
+    """Compare two ways of doing the same, in turns (A B A B ...); all benchmarks if none is named.
+
+    Run it on an idle machine: with another process busy, times say nothing.
+    """
+    from xlbook import bench as benchmarks
+
+    click.echo(benchmarks.machine(runtime.setup()))
+    try:
+        results = benchmarks.run(names, rounds=rounds)
+    except ValueError as error:
+        raise Remedy(str(error)) from error
+    for name, result in results.items():
+        click.echo(f"{name}: {result}")
+
+
 if __name__ == "__main__":
     main()
