@@ -32,7 +32,7 @@ def forget():
     """Empty the memories that depend on the cache folder."""
     from xlbook import corpora
 
-    for name in ("grammar_of", "interface_files", "interface_strings", "earliest_split"):
+    for name in ("grammar_of", "interface_files", "interface_strings", "folded_strings", "earliest_split"):
         getattr(corpora, name).cache_clear()
 
 
@@ -44,6 +44,12 @@ def cache(tmp_path, monkeypatch):
     forget()
     yield folder
     forget()
+
+
+@pytest.fixture(autouse=True)
+def no_profile_yet(monkeypatch):
+    """Let no test see the profile that an earlier one set up."""
+    monkeypatch.setattr(runtime, "chosen_profile", None)
 
 
 @pytest.fixture(autouse=True)

@@ -99,6 +99,24 @@ def test_setup_applies_what_it_reports(cache, monkeypatch):
     assert random.random() != first[0]
 
 
+def test_the_active_profile_before_any_setup_is_the_variable_or_laptop(monkeypatch):
+    monkeypatch.delenv("XLBOOK_PROFILE", raising=False)
+    assert runtime.active_profile() == "laptop"
+    monkeypatch.setenv("XLBOOK_PROFILE", "smoke")
+    assert runtime.active_profile() == "smoke"
+    monkeypatch.setenv("XLBOOK_PROFILE", "smok")
+    with pytest.raises(ValueError, match='Did you mean "smoke"'):
+        runtime.active_profile()
+
+
+def test_setup_that_fails_changes_no_profile(cache, monkeypatch):
+    monkeypatch.setenv("XLBOOK_THREADS", "1")
+    runtime.setup("smoke")
+    with pytest.raises(ValueError, match="Unknown profile"):
+        runtime.setup("labtop")
+    assert runtime.active_profile() == "smoke"
+
+
 def test_setup_says_what_to_do_when_the_cache_cannot_be_made(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     monkeypatch.setenv("XLBOOK_CACHE", str(tmp_path / "file" / "cache"))

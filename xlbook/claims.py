@@ -6,8 +6,9 @@ the measured numbers no longer support the sentence.
 
 from __future__ import annotations
 
-import os
 import re
+
+from xlbook.runtime import active_profile
 
 MARK = "Claim holds:"
 
@@ -19,7 +20,8 @@ class ClaimFailed(AssertionError):
 def claim(sentence: str, holds: bool, **measured) -> None:
     """Print the sentence if it holds, raise if it does not.
 
-    In the ``smoke`` profile nothing is trained long enough to show anything: the claim is printed as not tested.
+    In the ``smoke`` profile (:func:`xlbook.runtime.active_profile`) nothing is trained long enough to show anything:
+    the claim is printed as not tested.
 
     Args:
         sentence: what the numbers show, in words without digits.
@@ -38,7 +40,7 @@ def claim(sentence: str, holds: bool, **measured) -> None:
         raise ValueError(f"A claim is a sentence without digits; this one has some: {sentence!r}")
     if type(holds).__name__ not in ("bool", "bool_", "numpy.bool"):
         raise TypeError(f"claim() received {holds!r} of type {type(holds).__name__}; give the result of a comparison.")
-    if os.environ.get("XLBOOK_PROFILE") == "smoke":
+    if active_profile() == "smoke":
         print("Claim not tested (smoke profile):", sentence)
         return
     if not holds:

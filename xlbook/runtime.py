@@ -19,6 +19,8 @@ import psutil
 
 PROFILES = ("smoke", "laptop", "gpu")
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "evaluate", "numpy", "scikit-learn", "matplotlib")
+chosen_profile: str | None = None
+"""What the last :func:`setup` of this process chose; ask :func:`active_profile`."""
 
 
 def did_you_mean(word: str, allowed: Sequence[str]) -> str:
@@ -107,6 +109,18 @@ def choose_profile(requested: str | None = None, *, cuda: bool = False) -> tuple
     return name, source
 
 
+def active_profile() -> str:
+    """Return the profile that holds in this process, for code that is not handed the :class:`Runtime`.
+
+    It is the one that the last :func:`setup` chose, also when a notebook asked for it by name. Before any ``setup`` it
+    is ``XLBOOK_PROFILE``, or ``laptop``.
+
+    Raises:
+        ValueError: if ``XLBOOK_PROFILE`` names no profile.
+    """
+    return chosen_profile or choose_profile()[0]
+
+
 def free_cores() -> int:
     """Return how many cores this process may use and nobody else is using right now, at least one.
 
@@ -174,6 +188,7 @@ def setup(profile: str | None = None, *, seed: int = 0) -> Runtime:
     import threadpoolctl
     import torch
 
+    global chosen_profile
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     name, why = choose_profile(profile, cuda=torch.cuda.is_available())
@@ -186,6 +201,7 @@ def setup(profile: str | None = None, *, seed: int = 0) -> Runtime:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OSError(f"The cache {cache} cannot be made ({error}). Set XLBOOK_CACHE to another folder.") from error
+    chosen_profile = name
     return Runtime(name, choose_device(name), threads, seed, cache, f"profile: {why}; threads: {why_threads}")
 
 
