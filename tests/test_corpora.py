@@ -1,9 +1,11 @@
 """corpora: what is a sentence, what is the same, and that nothing is in two splits."""
 
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
+from importlib.resources import files
 
 import pytest
 
@@ -311,6 +313,26 @@ def test_monolingual_splits_share_nothing_and_repeat_nothing(interface):
         assert set(map(fold, monolingual(code, None))) == set(homes)
 
 
+def test_monolingual_leaves_out_what_nobody_translated(interface):
+    english, german, _ = interface
+    left = set(monolingual("de", None))
+    assert left == {v for k, v in german.items() if k not in ("k0", "k1", "only")}
+    assert {"Sentence number 0", "sentence number 1!"} & set(german.values()) and not left & set(english.values())
+    assert set(monolingual("en", None)) == set(english.values()), "English is what the others are compared with"
+    assert monolingual("zh-CN", "dev") == monolingual("zh", "dev")
+
+
+def test_what_is_translated_is_decided_for_each_key_and_folded(cache):
+    english = {"a": "Name", "b": "Title", "c": "Back to home", "d": "Standard", "e": "No. 5"}
+    german = {"a": "Name", "b": "Name", "c": "Zurück", "d": "standard!", "e": "Standard", "f": "Nur hier"}
+    folder = "hass_frontend/static/translations"
+    put_source(cache, "interface", {f"{folder}/en-01234567.json": english, f"{folder}/de-01234567.json": german})
+    assert corpora.translated("de") == {"b": "Name", "c": "Zurück", "e": "Standard"}
+    assert corpora.translated("en") == english
+    counts = corpora.interface_counts("de")
+    assert (counts["keys"], counts["translated"]) == (6, 3) and sum(counts[name] for name in SPLITS) == 3
+
+
 def test_unknown_interface_language(interface):
     with pytest.raises(ValueError, match="'fi' is not in the interface strings.*de, en, zh"):
         parallel("en", "fi")
@@ -425,3 +447,30 @@ def test_real_pairs_share_no_text_between_splits(code):
     if code != "hi":
         share = len(splits["test"]) / sum(map(len, splits.values()))
         assert 0.08 < share < 0.13
+
+
+@pytest.mark.sources("interface")
+@pytest.mark.parametrize("code", COURSE)
+def test_no_real_monolingual_text_is_the_english_string_of_its_key(code):
+    own, english = corpora.interface_strings(code), corpora.interface_strings("en")
+    untranslated = {text for key, text in own.items() if fold(text) == fold(english.get(key, ""))}
+    elsewhere = set(corpora.translated(code).values())  # the same word under another key, where it is a translation
+    assert code == "en" or not (untranslated - elsewhere) & set(monolingual(code, None))
+    assert code == "en" or len(elsewhere & set(english.values())) < 20
+
+
+@pytest.mark.sources("interface")
+@pytest.mark.parametrize(("code", "script"), [("hi", "DEVANAGARI"), ("ar", "ARABIC"), ("ko", "HANGUL"), ("zh", "CJK")])
+def test_real_monolingual_text_is_in_the_script_of_its_language(code, script):
+    import unicodedata
+
+    foreign = [t for t in monolingual(code, None) if not any(unicodedata.name(c, "").startswith(script) for c in t)]
+    assert len(foreign) <= 2, foreign
+
+
+@pytest.mark.sources("interface")
+def test_the_card_counts_what_is_left_out():
+    card = (files("xlbook") / "data" / "CARD.md").read_text(encoding="utf-8")
+    lines = re.findall(r"(?m)^\| ([a-z]{2}) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|$", card)
+    printed = {code: [int(n.replace(",", "")) for n in numbers] for code, *numbers in lines}
+    assert printed == {code: list(corpora.interface_counts(code).values()) for code in COURSE}

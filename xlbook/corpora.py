@@ -268,6 +268,12 @@ def interface_strings(language: str) -> dict[str, str]:
     return {key: text for key, text in cleaned.items() if text}
 
 
+@lru_cache(maxsize=32)
+def folded_strings(language: str) -> dict[str, str]:
+    """Return the interface strings of a language by key, in the form in which two of them count as the same."""
+    return {key: fold(text) for key, text in interface_strings(language).items()}
+
+
 def clean(text: str) -> str:
     """Remove markup, addresses and placeholders; return an empty string where no sentence is left.
 
@@ -311,7 +317,7 @@ def parallel(a: str, b: str, split: str | None = None) -> list[Pair]:
     first_left, first_right = earliest_split(a), earliest_split(b)
     pairs: dict[tuple[str, str], Pair] = {}
     for key in sorted(left.keys() & right.keys() & english.keys()):
-        folded = fold(left[key]), fold(right[key])
+        folded = folded_strings(a)[key], folded_strings(b)[key]
         homes = {split_of(english[key]), first_left[folded[0]], first_right[folded[1]]}
         if folded[0] == folded[1] or wanted is not None and homes != {wanted}:
             continue
@@ -322,14 +328,15 @@ def parallel(a: str, b: str, split: str | None = None) -> list[Pair]:
 @lru_cache(maxsize=32)
 def earliest_split(language: str) -> dict[str, str]:
     """Return the first of train, dev and test in which each folded interface string of a language occurs."""
-    english, own = interface_strings(SOURCE), interface_strings(language)
+    english, own = interface_strings(SOURCE), folded_strings(language)
     found: dict[str, str] = {}
     for key in sorted(own.keys() & english.keys()):
-        text, split = fold(own[key]), split_of(english[key])
+        text, split = own[key], split_of(english[key])
         found[text] = min(split, found.get(text, split), key=SPLITS.index)
     return found
 
 
+@lru_cache(maxsize=1 << 15)
 def split_of(text: str) -> str:
     """Return the split that an English text belongs to, by its hash: 80% train, 10% dev, 10% test.
 
@@ -340,16 +347,52 @@ def split_of(text: str) -> str:
     return "test" if bucket == 0 else "dev" if bucket == 1 else "train"
 
 
-def monolingual(language: str, split: str | None = "train") -> list[str]:
-    """Return the distinct interface strings of one language.
+def translated(language: str) -> dict[str, str]:
+    """Return the interface strings of a language that are really in that language, by key.
 
-    The split goes by the English text, as in :func:`parallel`; what an earlier split has is left out of a later one.
+    An interface file holds a string for every key; where nobody has translated it, the English one. For a language
+    other than English, a string that is the same as English's string of the same key (:func:`fold`) is therefore left
+    out. That also drops words which two languages happen to share, such as German *Name*.
+
+    Raises:
+        ValueError: if the interface does not exist in that language.
+
+    Example:
+        ``len(translated("hi")) / len(interface_strings("hi"))``
     """
-    wanted = split_name(split)
-    english, own = interface_strings(SOURCE), interface_strings(language)
-    first = earliest_split(language)
-    kept = [own[k] for k in sorted(own.keys() & english.keys()) if wanted in (None, first[fold(own[k])])]
-    return list(dict.fromkeys(kept))
+    own = interface_strings(language)
+    if normalize(language) == SOURCE:
+        return own
+    folded, english = folded_strings(language), folded_strings(SOURCE)
+    return {key: text for key, text in own.items() if key in english and folded[key] != english[key]}
+
+
+def monolingual(language: str, split: str | None = "train") -> list[str]:
+    """Return the distinct interface strings that are written in one language.
+
+    What is not translated is left out (:func:`translated`): of Hindi that is nearly everything. ``xlbook/data/CARD.md``
+    counts what is left of each course language. The split goes by the English text, as in :func:`parallel`; what an
+    earlier split has is left out of a later one.
+
+    Args:
+        language: any language of :func:`interface_languages`.
+        split: ``train``, ``dev``, ``test``, or ``None`` for all.
+
+    Raises:
+        ValueError: for an unknown language or split.
+
+    Example:
+        ``monolingual("fi", "test")[0]``
+    """
+    wanted, own, first = split_name(split), translated(language), earliest_split(language)
+    folded = folded_strings(language)
+    return list(dict.fromkeys(own[k] for k in sorted(own) if wanted in (None, first[folded[k]])))
+
+
+def interface_counts(language: str) -> dict[str, int]:
+    """Return how much interface text there is in a language: all keys, keys translated, distinct texts by split."""
+    keys = {"keys": len(interface_strings(language)), "translated": len(translated(language))}
+    return keys | {split: len(monolingual(language, split)) for split in SPLITS}
 
 
 # --- lexicon ----------------------------------------------------------------------------------------------------------
