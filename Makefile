@@ -1,6 +1,7 @@
 # make course          run every chapter, write build/course/ (CH=06 runs one)
 # make test            what CI runs: ruff, unit tests, notebook lint, every notebook under nbval
 # make lab             open JupyterLab on chapter 00
+# make editions        learner, solution, instructor, slides and site, into build/editions/ (docs/workshop.md)
 # make test-unit, make test-notebook CH=06      for daily work
 #
 # PYTHON=python3.12    another interpreter (3.11 to 3.13)
@@ -15,7 +16,7 @@ FILES = $(if $(CH),$(wildcard notebooks/$(CH)_*.ipynb),notebooks)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: course test test-unit test-notebook lint lab fetch setup clean
+.PHONY: course test test-unit test-notebook lint lab editions fetch setup clean
 
 course: fetch
 	$(BIN)/xlbook run $(CH)
@@ -35,6 +36,9 @@ test-notebook: fetch
 
 lab: fetch
 	$(BIN)/jupyter lab notebooks/00_setup.ipynb
+
+editions: setup
+	$(BIN)/xlbook editions build $(CH)
 
 fetch: setup
 	$(BIN)/xlbook fetch

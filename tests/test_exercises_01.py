@@ -33,11 +33,24 @@ SAME_TEXT = {
     "spaces-deleted": folded("NFKC", lambda t: t.replace(" ", "")),
     "no-truth-value": lambda a, b: normalize("NFKC", a),
 }
+SAME_TEXT_RIGHT = {
+    "of NumPy": lambda a, b: np.bool_(normalize("NFKC", a) == normalize("NFKC", b)),
+    "NFKD makes the same texts equal": folded("NFKD", str),
+}
 
 
 @pytest.mark.parametrize("name", SAME_TEXT)
 def test_mistakes_with_normalization(name):
     assert caught("01.1", SAME_TEXT[name]) == name
+
+
+@pytest.mark.parametrize("name", SAME_TEXT_RIGHT)
+def test_other_right_answers_on_normalization(name):
+    assert caught("01.1", SAME_TEXT_RIGHT[name]) == ""
+
+
+def test_spaces_at_the_end_count():
+    assert caught("01.1", folded("NFKC", str.strip)) == "spaces-deleted"
 
 
 def matching(word, vocabulary, *, mark="##", longest=True, whole=True, once=False):
@@ -68,6 +81,15 @@ MATCHES = {
 def test_mistakes_with_longest_match(name):
     assert caught("01.2", matching) == ""
     assert caught("01.2", lambda word, vocabulary: matching(word, vocabulary, **MATCHES[name])) == name
+
+
+def test_unknown_is_a_list_too():
+    def as_text(word, vocabulary):
+        pieces = matching(word, vocabulary)
+        return "[UNK]" if pieces == ["[UNK]"] else pieces
+
+    assert caught("01.2", as_text) == "text-instead-of-list"
+    assert caught("01.2", lambda word, vocabulary: tuple(matching(word, vocabulary))) == ""
 
 
 def test_backtracking_is_not_wordpiece():
@@ -130,3 +152,19 @@ def test_rows_and_ids_in_different_orders_are_noticed():
         return kept[::-1], renumbered
 
     assert caught("01.4", disagreeing) == "rows-and-ids-disagree"
+
+
+TRIM_SHAPES = {
+    "one-thing": lambda *given: trimmed(*given)[0],
+    "wrong-order": lambda *given: trimmed(*given)[::-1],
+    "table-instead-of-texts": lambda *given: (trimmed(*given)[0], {0: 0, 1: 1, 3: 2, 5: 3}),
+}
+
+
+@pytest.mark.parametrize("name", TRIM_SHAPES)
+def test_something_else_than_matrix_and_texts(name):
+    assert caught("01.4", TRIM_SHAPES[name]) == name
+
+
+def test_texts_may_be_arrays():
+    assert caught("01.4", lambda *given: (trimmed(*given)[0], [np.array(ids) for ids in trimmed(*given)[1]])) == ""

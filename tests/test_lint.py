@@ -91,12 +91,24 @@ def drop(place: int):
     return lambda notebook: notebook.cells.pop(place)
 
 
+IGNORED = ["nbval-ignore-output"]
 ERROR = new_output("error", ename="ValueError", evalue="no", traceback=[])
 WIDGET = new_output("display_data", data={WIDGET_VIEW: {"model_id": "a"}, "text/plain": "<W>"}, metadata={})
 PLANTED = {
     "never run": (plant(CLAIM, execution_count=None, outputs=[]), "cell 5: no outputs and execution_count null"),
     "claim gone": (plant(CLAIM, source="a > b"), "cell 4: output ignored"),
     "claim only named": (plant(CLAIM, source="# claim('x', a > b)\nclaim"), "cell 4: output ignored"),
+    "claim too late": (lambda nb: nb.cells.insert(CLAIM, code("f()")), "cell 4: output ignored"),
+    "claim in a function": (plant(CLAIM, source="def f():\n    claim('x', a > b)"), "cell 4: output ignored"),
+    "claim in a lambda": (plant(CLAIM, source="f = lambda: claim('x', a > b)", outputs=[]), "cell 4: output ignored"),
+    "claim of a constant": (plant(CLAIM, source="claim('It is.', True)", outputs=[]), "cell 4: output ignored"),
+    "claim of a named constant": (plant(CLAIM, source="claim('x', holds=True)"), "cell 4: output ignored"),
+    "claim of nothing": (plant(CLAIM, source="claim('It is.')"), "cell 4: output ignored"),
+    "assert of a constant": (plant(CLAIM, source="assert True, a > b"), "cell 4: output ignored"),
+    "ignored twice": (lambda nb: nb.cells.insert(PICTURE, code("g()", tags=IGNORED)), "cell 4: output ignored"),
+    "skipped": (append(code("f()", tags=["nbval-skip"])), "cell 21: nbval skips this cell"),
+    "skipped by a comment": (append(code("# NBVAL_SKIP\nf()")), "cell 21: nbval skips this cell"),
+    "stub never run": (plant(STUB, execution_count=None), "cell 9: no outputs and execution_count null"),
     "ignored at the end": (append(code("f()", tags=["nbval-ignore-output"])), "cell 21: output ignored"),
     "ignored by a comment": (append(code("# NBVAL_IGNORE_OUTPUT\nf()")), "cell 21: output ignored"),
     "ignored by the old comment": (append(code("# PYTEST_VALIDATE_IGNORE_OUTPUT\nf()")), "cell 21: output ignored"),
@@ -140,6 +152,10 @@ FINE = {
     "claim in the same cell": append(code("f()\nclaim('More.', a > b)", tags=["nbval-ignore-output"])),
     "assert in the same cell": append(code("# NBVAL_IGNORE_OUTPUT\nassert f()")),
     "assert after prose": append(code("# NBVAL_IGNORE_OUTPUT\nf()"), new_markdown_cell("So."), code("assert f()")),
+    "claim in a loop": append(code("f()", tags=IGNORED), code("for x in y:\n    claim('More.', x > b)")),
+    "claim by name": append(code("# NBVAL_IGNORE_OUTPUT\nf()"), code("claim('More.', holds=a > b)")),
+    "run without output": append(code("x = 1")),
+    "markers in prose": append(new_markdown_cell("# NBVAL_SKIP")),
     "claim of a module": append(code("# NBVAL_IGNORE_OUTPUT\nf()"), code("%time f()\nclaims.claim('More.', a > b)")),
     "expected error": append(code("f()", ERROR, tags=["raises-exception"])),
     "exact lengths": append(*[code("\n".join(["x = 1"] * n)) for n in [25] * 13 + [7]]),

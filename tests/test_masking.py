@@ -154,6 +154,20 @@ def test_kinds_must_be_three_shares(kinds):
         masked(*batch(2), kinds=kinds)
 
 
+def test_the_statistics_count_what_was_done():
+    """Ten tokens, eight maskable: four are chosen, of which two are masked, one replaced, one kept."""
+    original, maskable = torch.arange(20, 30)[None], torch.tensor([[False, *[True] * 8, False]])
+    new, labels = original.clone(), torch.full_like(original, IGNORED)
+    labels[0, 1:5] = original[0, 1:5]
+    new[0, 1], new[0, 2], new[0, 3] = MASK, MASK, 99
+    found = masking.mask_shares({"input_ids": new, "labels": labels}, original, maskable, MASK)
+    assert list(found.values()) == [0.5, 0.5, 0.25, 0.25, 0.0]
+    labels[0, 0] = 20
+    assert masking.mask_shares({"input_ids": new, "labels": labels}, original, maskable, MASK)[
+        "chosen where none may be"
+    ] == pytest.approx(0.5)
+
+
 # --- words -----------------------------------------------------------------------------------------------------------
 
 

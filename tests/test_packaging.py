@@ -34,6 +34,7 @@ FROM_PIP = {"hassil"}
 CONDA_ONLY = {"python", "pip", "jupyterlab", "tensorboard"}
 """The interpreter, and what pyproject has as extras."""
 OPTIONAL = {"tensorboard", "wandb", "trackio", "peft", "sentence-transformers", "onnx", "onnxruntime", "sacrebleu"}
+OPTIONAL |= {"latex2mathml"}
 """May be imported inside functions when they stand in an extra."""
 HERE = re.compile(r"(?<![\w.])/(?:root|home/\w+|Users/\w+)/")
 """Paths that exist on one machine only."""

@@ -10,12 +10,18 @@ from xlbook.representations import (
     POOLINGS,
     center,
     cosine,
+    cosines,
+    csls,
     embed,
+    inner_mask,
+    layer_vectors,
     max_pool,
     mean_pool,
     nearest,
     normalize,
     pooling,
+    retrieval,
+    similarity,
     sorted_batches,
 )
 
@@ -168,3 +174,99 @@ def test_nearest_is_the_best_cosine_not_the_best_dot_product():
 def test_nearest_breaks_ties_by_position():
     items = np.tile([[1.0, 0.0], [0.0, 1.0]], (100, 1))
     assert nearest(np.array([[1.0, 0.0]]), items, k=200).tolist() == [[*range(0, 200, 2), *range(1, 200, 2)]]
+
+
+# --- retrieval --------------------------------------------------------------------------------------------------------
+
+
+def test_csls_by_hand():
+    """Conneau et al. (2018), section 2.3: CSLS(x, y) = 2 cos(x, y) - r(x) - r(y), each r a mean over k neighbours."""
+    found = csls(np.array([[0.9, 0.8, 0.1], [0.7, 0.2, 0.3]]), k=2)
+    # r of the queries: (.9 + .8) / 2 = .85 and (.7 + .3) / 2 = .5; of the items: .8, .5 and .2
+    assert np.allclose(found, [[1.8 - 1.65, 1.6 - 1.35, 0.2 - 1.05], [1.4 - 1.3, 0.4 - 1.0, 0.6 - 0.7]])
+
+
+def test_csls_takes_the_right_answers_back_from_a_hub():
+    plain = np.array([[0.80, 0.60, 0.50], [0.85, 0.84, 0.50], [0.82, 0.50, 0.81]])  # item 0 is close to everything
+    assert plain.argmax(axis=1).tolist() == [0, 0, 0]
+    assert csls(plain, k=2).argmax(axis=1).tolist() == [0, 1, 2]
+
+
+def test_csls_takes_all_there_are_when_k_is_larger():
+    plain = cosine(A, B)
+    expected = 2 * plain - plain.mean(axis=1, keepdims=True) - plain.mean(axis=0, keepdims=True)
+    assert np.allclose(csls(plain, k=100), expected, atol=1e-6)
+
+
+def test_csls_is_the_same_from_both_sides():
+    plain = cosine(A, B)
+    assert np.allclose(csls(plain, k=3).T, csls(plain.T, k=3), atol=1e-6)
+
+
+def test_csls_refuses_what_it_cannot_do():
+    with pytest.raises(ValueError, match="k=0"):
+        csls(np.eye(2), k=0)
+    for odd in (np.zeros((0, 2)), np.zeros(3)):
+        with pytest.raises(ValueError, match=r"\(Q, N\)"):
+            csls(odd)
+
+
+def test_retrieval_goes_in_both_directions():
+    a = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
+    b = np.array([[1.0, 0.1], [1.0, 0.1], [0.6, 0.8]])  # text 1 of b came out as a copy of text 0
+    # rows of b that a picks: 0, 2 (cosines .86 and .96), 2; rows of a that b picks: 0, 0, 1 (.96 against .8)
+    assert retrieval(a, b) == (pytest.approx(2 / 3), pytest.approx(1 / 3))
+    assert retrieval(b, a) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+
+
+def test_retrieval_needs_the_same_texts():
+    with pytest.raises(ValueError, match="one right item"):
+        retrieval(A, B)
+
+
+def test_centring_takes_away_what_a_language_adds_to_all_its_texts():
+    moved = A + 50 * np.ones((1, 8), np.float32)
+    assert retrieval(A, moved, centred=True) == (1.0, 1.0)
+    assert similarity(A, moved).std() < similarity(A, moved, centred=True).std()
+
+
+def test_similarity_centres_before_csls():
+    assert np.allclose(similarity(A, B, centred=True, k=2), csls(cosine(center(A), center(B)), k=2), atol=1e-6)
+
+
+def test_cosines_of_translations_and_of_other_pairs():
+    a, b = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[1.0, 0.0], [0.6, 0.8]])
+    found = cosines(a, b)
+    assert found["translations"] == pytest.approx((1 + 0.8) / 2) and found["other pairs"] == pytest.approx(
+        (0.6 + 0) / 2
+    )
+
+
+def test_inner_mask_leaves_the_text_only():
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+    assert inner_mask(mask).tolist() == [[0, 1, 1, 1, 0], [0, 1, 0, 0, 0]]
+    assert inner_mask(mask, before=1).tolist() == [[0, 0, 1, 1, 0], [0, 0, 0, 0, 0]]
+
+
+def test_layer_vectors_agree_with_embed_at_every_layer(tiny):
+    found = layer_vectors(tiny, TEXTS, only_text=False, batch_size=3)
+    assert found.shape == (tiny.model.config.num_hidden_layers + 1, len(TEXTS), tiny.model.config.hidden_size)
+    for layer in range(len(found)):
+        expected = embed(tiny, TEXTS, layer=layer if layer < len(found) - 1 else -1)
+        assert np.allclose(found[layer], expected, atol=1e-5)
+
+
+def test_layer_vectors_leave_special_tokens_and_prefix_out(tiny):
+    text = TEXTS[2]
+    found = layer_vectors(tiny, [text])[-1, 0]
+    batch = tiny.tokenizer(["query: " + text], return_tensors="pt")
+    before = len(tiny.tokenizer("query: ", add_special_tokens=False)["input_ids"])
+    with torch.inference_mode():
+        states = tiny.model(**batch).last_hidden_state[0]
+    assert np.allclose(found, states[1 + before : -1].mean(dim=0), atol=1e-5)
+    assert not np.allclose(found, states.mean(dim=0), atol=1e-3)
+
+
+def test_layer_vectors_want_a_list(tiny):
+    with pytest.raises(TypeError, match="one string"):
+        layer_vectors(tiny, "turn on")

@@ -114,7 +114,21 @@ def test_html_is_escaped():
     assert "<b>" not in Source('x = "<b>"')._repr_html_() and "&lt;b&gt;" in Source('x = "<b>"')._repr_html_()
 
 
-@pytest.mark.parametrize("thing", [len, int, 3, print, functools.partial(label)])
+TABLE = {
+    "double": lambda x: 2 * x,
+}
+
+
+def made_elsewhere():
+    """Return a function whose source is in no file."""
+    names = {}
+    exec("def f(x):\n    return x", names)
+    return names["f"]
+
+
+@pytest.mark.parametrize(
+    "thing", [len, int, 3, "label", None, print, functools.partial(label), TABLE["double"], made_elsewhere()]
+)
 def test_what_has_no_python_source_is_refused(thing):
     with pytest.raises(TypeError, match="has no Python source; give a function or class"):
         show(thing)

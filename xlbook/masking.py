@@ -85,6 +85,31 @@ def check_shares(share: float, kinds: Sequence[float]) -> None:
         raise ValueError(f"kinds={tuple(kinds)!r}: give three shares (mask, random, keep) that sum to 1.")
 
 
+def mask_shares(batch: dict, original: torch.Tensor, maskable: torch.Tensor, mask_id: int) -> dict[str, float]:
+    """Return what a collator did to a batch, as shares that the theory predicts.
+
+    Args:
+        batch: ``input_ids`` and ``labels`` after masking, each (B, L).
+        original: the ids before masking, shape (B, L).
+        maskable: where a token may be chosen, shape (B, L).
+        mask_id: id of the mask token.
+
+    Returns:
+        The share of the maskable tokens that was chosen; the shares of these that became the mask, became another
+        piece, or stayed; and the share of all other places that was chosen, which must be 0.
+    """
+    chosen, new = batch["labels"] != IGNORED, batch["input_ids"]
+    masked, same = chosen & (new == mask_id), chosen & (new == original)
+    count = int(chosen.sum())
+    return {
+        "chosen": int((chosen & maskable).sum()) / int(maskable.sum()),
+        "mask": int(masked.sum()) / count,
+        "another piece": (count - int(masked.sum()) - int(same.sum())) / count,
+        "unchanged": int(same.sum()) / count,
+        "chosen where none may be": int((chosen & ~maskable).sum()) / max(1, int((~maskable).sum())),
+    }
+
+
 def word_starts(pieces: Sequence[str]) -> torch.Tensor:
     """Return which pieces of a vocabulary begin a word: True or False for each, shape (V,).
 

@@ -59,3 +59,68 @@ class Pair:
     """Text in the second language."""
     key: str
     """Where it comes from: an interface key, or a CLDR category and code."""
+
+
+# --- public benchmarks (the gpu profile, xlbook.public) ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A text of a benchmark and its class."""
+
+    text: str
+    """The text."""
+    label: str
+    """Name of the class, the same in every language."""
+    language: str
+    """Course code of the language."""
+    key: str
+    """Identifier of the item; in a parallel benchmark the same in every language."""
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Two sentences and how the second follows from the first."""
+
+    premise: str
+    """What is given."""
+    hypothesis: str
+    """What may follow."""
+    label: str
+    """``entailment``, ``neutral`` or ``contradiction``."""
+    language: str
+    """Course code of the language."""
+    key: str
+    """Split and row."""
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """The words of a sentence, each with a tag."""
+
+    words: tuple[str, ...]
+    """Words as the benchmark cuts them."""
+    tags: tuple[str, ...]
+    """``O``, or ``B-`` and ``I-`` with a kind: one for each word."""
+    language: str
+    """Course code of the language."""
+    key: str
+    """Split and row."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question whose answer is a part of its context."""
+
+    context: str
+    """The paragraph."""
+    question: str
+    """The question."""
+    answers: tuple[str, ...]
+    """Answers that count as right."""
+    starts: tuple[int, ...]
+    """First character of each answer in the context, counted from 0; -1 where it does not occur there."""
+    language: str
+    """Course code of the language."""
+    key: str
+    """Identifier of the question, the same in every language."""

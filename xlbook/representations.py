@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from xlbook.checkpoints import Encoder
+from xlbook.metrics import retrieval_accuracy
 from xlbook.runtime import did_you_mean, progress
 
 E5_PREFIX = "query: "
@@ -121,6 +122,60 @@ def embed(
     return vectors
 
 
+@torch.inference_mode()
+def layer_vectors(
+    encoder: Encoder,
+    texts: Sequence[str],
+    *,
+    prefix: str = E5_PREFIX,
+    only_text: bool = True,
+    batch_size: int = 64,
+    max_length: int = 64,
+) -> np.ndarray:
+    """Return the mean vector of each text at every layer, with one pass through the encoder.
+
+    Args:
+        encoder: model and tokenizer.
+        texts: N texts.
+        prefix: put before each text; empty for a model that was not trained with one.
+        only_text: leave special tokens and the prefix out of the mean: they are the same in every language.
+        batch_size: texts a batch.
+        max_length: tokens after which a text is cut off.
+
+    Returns:
+        float32 array of shape (layers + 1, N, D); index 0 is the embedding layer.
+
+    Raises:
+        TypeError: if ``texts`` is one string instead of a list.
+    """
+    if isinstance(texts, str):
+        raise TypeError("layer_vectors() received one string; give a list of texts: layer_vectors(encoder, [text]).")
+    tokens = encoder.tokenizer([prefix + t for t in texts], truncation=True, max_length=max_length)["input_ids"]
+    before = len(encoder.tokenizer(prefix, add_special_tokens=False)["input_ids"]) if prefix else 0
+    config, device = encoder.model.config, next(encoder.model.parameters()).device
+    vectors = np.zeros((config.num_hidden_layers + 1, len(texts), config.hidden_size), np.float32)
+    batches = list(sorted_batches([len(t) for t in tokens], batch_size=batch_size))
+    for indices in progress(batches, label="embedding", unit="batch"):
+        batch = encoder.tokenizer.pad({"input_ids": [tokens[i] for i in indices]}, return_tensors="pt").to(device)
+        states = encoder.model(**batch, output_hidden_states=True).hidden_states  # layers + 1 times (B, L, D)
+        mask = batch["attention_mask"]
+        if only_text:
+            mask = inner_mask(mask, before)
+        for layer, state in enumerate(states):
+            vectors[layer, indices] = mean_pool(state, mask).float().cpu().numpy()  # (B, D)
+    return vectors
+
+
+def inner_mask(mask: torch.Tensor, before: int = 0) -> torch.Tensor:
+    """Take the first token, the ``before`` tokens behind it and the last token out of a mask: (B, L) -> (B, L).
+
+    >>> inner_mask(torch.tensor([[1, 1, 1, 1, 0]]), before=1)
+    tensor([[0, 0, 1, 0, 0]])
+    """
+    place = torch.arange(mask.shape[1], device=mask.device)
+    return ((place > before) & (place < mask.sum(dim=1, keepdim=True) - 1)).to(mask.dtype)
+
+
 def normalize(vectors: np.ndarray) -> np.ndarray:
     """Scale each row to length 1: (N, D) -> (N, D). A zero row stays zero."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
@@ -144,3 +199,87 @@ def nearest(queries: np.ndarray, items: np.ndarray, *, k: int = 1) -> np.ndarray
     """Return the indices of the k items with the highest cosine, best first: (Q, D), (N, D) -> (Q, k)."""
     scores = cosine(queries, items)
     return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+
+
+def csls(similarity: np.ndarray, *, k: int = 10) -> np.ndarray:
+    """Correct cosines for hubs: twice the cosine, minus how close each side is to its own k nearest on the other side.
+
+    Args:
+        similarity: cosines of queries and items, shape (Q, N).
+        k: neighbours that are averaged; at most Q and N are used.
+
+    Returns:
+        Corrected similarities, shape (Q, N), between -4 and 4.
+
+    Raises:
+        ValueError: if ``k`` is below 1, or the matrix is empty or has another number of dimensions.
+
+    Reference: Conneau et al. (2018), Word Translation Without Parallel Data, section 2.3.
+
+    >>> csls(np.array([[1.0, 0.5], [0.5, 0.0]]), k=1)
+    array([[ 0. , -0.5],
+           [-0.5, -1. ]])
+    """
+    similarity = np.asarray(similarity)
+    if k < 1:
+        raise ValueError(f"k={k}: give a whole number from 1 up; 10 is usual.")
+    if similarity.ndim != 2 or similarity.size == 0:
+        raise ValueError(f"Similarity has shape {similarity.shape}; give cosines of queries and items: (Q, N).")
+    queries, items = (np.sort(similarity, axis=axis) for axis in (1, 0))
+    around_queries = queries[:, -k:].mean(axis=1, keepdims=True)  # (Q, 1)
+    around_items = items[-k:].mean(axis=0, keepdims=True)  # (1, N)
+    return 2 * similarity - around_queries - around_items  # (Q, N)
+
+
+def similarity(a: np.ndarray, b: np.ndarray, *, centred: bool = False, k: int = 0) -> np.ndarray:
+    """Return the similarity of every text of one language with every text of another.
+
+    Args:
+        a: vectors of one language, shape (N, D).
+        b: vectors of the other language, shape (M, D).
+        centred: take each language's own mean off first.
+        k: neighbours for CSLS; 0 means plain cosine.
+
+    Returns:
+        Array of shape (N, M).
+    """
+    if centred:
+        a, b = center(a), center(b)
+    plain = cosine(a, b)
+    return csls(plain, k=k) if k else plain
+
+
+def retrieval(a: np.ndarray, b: np.ndarray, *, centred: bool = False, k: int = 0) -> tuple[float, float]:
+    """Return how often a text of ``a`` finds its translation among all of ``b``, and the other way round.
+
+    Row i of both is the same text. The pool is all N texts of the other side; name N with every figure.
+
+    Args:
+        a: vectors of one language, shape (N, D).
+        b: vectors of the other language, shape (N, D).
+        centred: take each language's own mean off first.
+        k: neighbours for CSLS; 0 means plain cosine.
+
+    Returns:
+        The shares ``a`` to ``b`` and ``b`` to ``a``, from 0 to 1; chance is 1 / N.
+
+    Raises:
+        ValueError: if the two do not have the same number of texts.
+
+    >>> retrieval(np.eye(3), np.array([[1.0, 0, 0], [0, 1, 0], [0, 1, 0.1]]))
+    (1.0, 0.6666666666666666)
+    """
+    scores = similarity(a, b, centred=centred, k=k)  # (N of a, N of b)
+    return retrieval_accuracy(scores), retrieval_accuracy(scores.T)
+
+
+def cosines(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
+    """Return the mean cosine of translations and of all pairs that are none: the baseline without which no cosine says
+    anything.
+
+    >>> cosines(np.eye(2), np.eye(2))
+    {'translations': 1.0, 'other pairs': 0.0}
+    """
+    scores = cosine(a, b)
+    own = np.eye(len(scores), dtype=bool)
+    return {"translations": float(scores[own].mean()), "other pairs": float(scores[~own].mean())}

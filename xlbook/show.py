@@ -41,7 +41,8 @@ def show(function, *, docstring: bool = False) -> Source:
     """
     try:
         source = textwrap.dedent(inspect.getsource(function))
-    except (TypeError, OSError) as error:
+        ast.parse(source)  # of a lambda inside a larger expression, Python finds a piece that is no program
+    except (TypeError, OSError, SyntaxError) as error:
         raise TypeError(
             f"show() received {function!r}, which has no Python source; give a function or class."
         ) from error

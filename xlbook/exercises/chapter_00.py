@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 
 from xlbook.exercises import Wrong
@@ -50,17 +48,25 @@ def exercise_2(answer) -> None:
         raise Wrong("scores-instead-of-indices", "Return indices, one for each query, not the similarities.")
     if received != [0, 1]:
         raise Wrong("other", f"For the check's two queries the answer is [0, 1]; received {received}.")
+    if np.ravel(answer(np.array([[1.0, 0.0]]), np.array([[9.0, 0.5], [1.0, 0.6]]))).tolist() != [0]:
+        raise Wrong(
+            "euclidean-distance", "A long item in the right direction loses to a short one nearby: that is distance."
+        )
 
 
 def exercise_3(answer) -> None:
     """A function (scores) -> (average without English, code of the worst language without English)."""
     scores = {"en": 0.9, "zh": 0.6, "de": 0.8, "fi": 0.1}
-    received = answer(scores)
+    received = answer(dict(scores))
     if not isinstance(received, tuple) or len(received) != 2:
         raise Wrong(
             "one-number", "Return two things: the average of the target languages and the code of the worst one."
         )
     average, worst = received
+    if isinstance(average, str):
+        raise Wrong("wrong-order", "The average comes first, then the code of the worst language.")
+    if np.isclose(average, 1.5 / 4):
+        raise Wrong("divided-by-all", "You add up three languages and divide by four. English is left out of both.")
     if np.isclose(average, np.mean(list(scores.values()))):
         raise Wrong("english-in-the-average", "English is in your average. It was trained on; the others were not.")
     if worst == "de":
@@ -70,13 +76,15 @@ def exercise_3(answer) -> None:
     if isinstance(worst, float):
         raise Wrong("score-instead-of-code", "Return the code of the worst language, such as 'fi', not its score.")
     if not np.isclose(average, 0.5) or worst != "fi":
-        raise Wrong("other", f"For {Counter(scores)} the answer is (0.5, 'fi'); received {received!r}.")
+        raise Wrong("other", f"For {scores} the answer is (0.5, 'fi'); received {received!r}.")
 
 
 def exercise_4(answer) -> None:
     """A function (labels_of_neighbours) -> the most frequent label; the nearest neighbour decides ties."""
     cases = {("a", "b", "b"): "b", ("a", "b"): "a", ("c", "a", "b"): "c", ("b", "a", "a", "b"): "b"}
     received = {case: answer(list(case)) for case in cases}
+    if any(isinstance(r, tuple) for r in received.values()):
+        raise Wrong("pair-instead-of-label", "You return a label together with its count. Return the label alone.")
     if all(received[case] == case[0] for case in cases):
         raise Wrong("only-the-nearest", "You return the nearest neighbour's label and never count the others.")
     if received[("c", "a", "b")] == "a" or received[("b", "a", "a", "b")] == "a":
@@ -85,5 +93,7 @@ def exercise_4(answer) -> None:
         )
     if all(isinstance(r, int) for r in received.values()):
         raise Wrong("count-instead-of-label", "You return a count. Return the label that has it.")
+    if received[("a", "b", "b")] == "b" and received != cases:
+        raise Wrong("ties-not-to-the-nearest", f"Where two labels have as many votes, the first one wins: {received}.")
     if received != cases:
         raise Wrong("other", f"One of the cases is off: {received}.")

@@ -11,7 +11,7 @@ from xlbook.exercises import Wrong
 
 def exercise_1(answer) -> None:
     """A function (a, b) -> whether two texts are the same after NFKC."""
-    if not isinstance(answer("a", "a"), bool):
+    if not isinstance(answer("a", "a"), bool | np.bool_):
         raise Wrong("no-truth-value", "Return True or False: the result of a comparison.")
     if not answer("cafe\u0301", "café"):
         raise Wrong("not-normalized", "An accent typed in two ways counts as a difference. Normalize both texts first.")
@@ -25,14 +25,17 @@ def exercise_1(answer) -> None:
         )
     if answer("ON", "on"):
         raise Wrong("case-folded", "Upper and lower case count as the same. NFKC keeps case, and so does XLM-R.")
-    if answer("a b", "ab"):
+    if answer("a b", "ab") or answer("a ", "a"):
         raise Wrong("spaces-deleted", "A text with a space and one without are not the same text.")
 
 
 def exercise_2(answer) -> None:
     """A function (word, vocabulary) -> WordPiece's pieces: longest match first, from the left."""
     vocabulary = {"un", "u", "##n", "unlock", "##l", "##ock", "##lock", "##able", "able", "[UNK]"}
-    pieces = [list(answer(word, vocabulary)) for word in ("unlockable", "unlock", "unx")]
+    answers = [answer(word, vocabulary) for word in ("unlockable", "unlock", "unx")]
+    if any(isinstance(received, str) for received in answers):
+        raise Wrong("text-instead-of-list", "You return a text. Return a list of pieces, also if it is [UNK] alone.")
+    pieces = [list(received) for received in answers]
     if pieces[1][:1] in (["u"], ["un"]):
         raise Wrong(
             "shortest-match-first", "You take a short piece where a longer one fits. Try the longest end first."
@@ -96,7 +99,14 @@ def exercise_4(answer) -> None:
     """A function (rows, special, texts) -> the kept rows in old order, and the texts in new ids."""
     rows = np.arange(12.0).reshape(6, 2)  # (V, D)
     texts = [[5, 3], [3]]
-    kept, renumbered = answer(rows, [0, 1], texts)
+    received = answer(rows, [0, 1], texts)
+    if not isinstance(received, tuple | list) or len(received) != 2:
+        raise Wrong("one-thing", "Return two things: the matrix of the kept rows, and the texts in the new ids.")
+    kept, renumbered = received
+    if isinstance(renumbered, dict):
+        raise Wrong("table-instead-of-texts", "You return the table from old to new ids. Translate the texts with it.")
+    if isinstance(renumbered, np.ndarray) and renumbered.dtype == rows.dtype:
+        raise Wrong("wrong-order", "The matrix comes first, then the texts.")
     kept, renumbered = np.asarray(kept), [list(map(int, ids)) for ids in renumbered]
     if len(kept) == 2:
         raise Wrong("special-tokens-lost", "The special tokens are gone. Keep their rows, also if no text has them.")

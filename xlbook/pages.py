@@ -1,0 +1,232 @@
+"""A stored chapter, and its cells as HTML that needs no network.
+
+nbconvert renders the cells; its own pages load scripts from a content network, so only its cells are taken here.
+Formulas become MathML, which browsers show without a script; figures get the alt text that the course stored with them.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+
+import nbformat
+
+from xlbook.course import alt_texts
+
+TITLE = re.compile(r"\A# (\d\d) · (\S.*)")
+FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$", re.DOTALL)
+NOTE_LABELS = ("Minutes", "Ask first", "Say", "Misunderstanding", "Common question", "If late")
+CELLS_ONLY = "{%- extends 'lab/base.html.j2' -%}"
+"""A template of nbconvert that renders the cells and nothing around them."""
+
+
+class EditionError(ValueError):
+    """An edition cannot be built; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One notebook as it is stored."""
+
+    stem: str
+    """File name without ending, such as ``01_tokenization``."""
+    title: str
+    """Title without the number."""
+    notebook: nbformat.NotebookNode
+    """The notebook; functions here never change it."""
+
+    @property
+    def name(self) -> str:
+        """Number and title, such as ``01 · What a token costs``."""
+        return f"{self.stem[:2]} · {self.title}"
+
+
+def read(file: Path) -> Chapter:
+    """Read a stored chapter.
+
+    Raises:
+        EditionError: if the file is not a notebook, or its first cell has no title.
+    """
+    try:
+        notebook = nbformat.read(file, as_version=4)
+    except (ValueError, KeyError, AttributeError, nbformat.ValidationError) as error:
+        raise EditionError(
+            f"{file} is not a notebook ({type(error).__name__}). Restore it from the repository."
+        ) from None
+    first = notebook.cells[0].source if notebook.cells else ""
+    match = TITLE.match(first)
+    if match is None:
+        raise EditionError(
+            f"{file} has no title: its first cell begins with {first[:40]!r}. "
+            f"Begin it with a line such as `# {file.stem[:2]} · Title`."
+        )
+    return Chapter(file.stem, match[2].strip(), notebook)
+
+
+def tags(cell) -> set[str]:
+    """Return the tags of a cell."""
+    return set(cell.metadata.get("tags", []))
+
+
+def notes(cell) -> list[tuple[str, str]]:
+    """Return the instructor's notes on a cell as (label, text), in their order; a line without a label is a ``Say``.
+
+    >>> cell = nbformat.v4.new_code_cell(metadata={"instructor": "Minutes: 5\\nAsk first: how many?"})
+    >>> notes(cell)
+    [('Minutes', '5'), ('Ask first', 'how many?')]
+    """
+    found = []
+    for line in cell.metadata.get("instructor", "").splitlines():
+        label, colon, text = line.partition(":")
+        if colon and label.strip() in NOTE_LABELS:
+            found.append((label.strip(), text.strip()))
+        elif line.strip():
+            found.append(("Say", line.strip()))
+    return found
+
+
+def minutes(cell) -> int:
+    """Return the minutes that the notes on a cell plan, 0 without a plan.
+
+    Raises:
+        EditionError: if the plan is not a whole number.
+    """
+    planned = [text for label, text in notes(cell) if label == "Minutes"]
+    if not all(re.fullmatch(r"[0-9]+", text) for text in planned):
+        raise EditionError(f"An instructor's note plans {planned} minutes; write a whole number, such as `Minutes: 5`.")
+    return sum(map(int, planned))
+
+
+def opening(chapter: Chapter) -> dict:
+    """Return what the first cell promises: ``goals`` (list of str) and ``needs`` (one line)."""
+    text = chapter.notebook.cells[0].source
+    goals = re.findall(r"(?m)^- (.+(?:\n  .+)*)", text.partition("You will be able to")[2])
+    needs = re.search(r"(?m)^\*\*Needs:\*\*.*$", text)
+    return {"goals": [" ".join(g.split()).rstrip(";.") for g in goals], "needs": needs[0] if needs else ""}
+
+
+def soup_of(notebook, links: Mapping[str, str], exporter=None):
+    """Render a notebook's cells.
+
+    Args:
+        notebook: the notebook.
+        links: beginning of a relative link -> what stands there instead, such as ``../docs/glossary.md`` ->
+            ``glossary.html``.
+        exporter: an exporter of nbconvert with a template of its own (default: cells only).
+
+    Returns:
+        A ``BeautifulSoup`` without scripts and without resources from other machines.
+    """
+    from bs4 import BeautifulSoup
+
+    body, _ = (exporter or cells_exporter()).from_notebook_node(notebook)
+    soup = BeautifulSoup(body, "html.parser")
+    texts = iter(alt_texts(notebook))
+    for image in soup.select(".jp-OutputArea img[src^='data:image/png']"):
+        image["alt"] = next(texts, "") or image.get("alt", "")
+    for image in soup.select("img[src^='http']"):
+        image.replace_with(image.get("alt", ""))
+    for extra in soup.select(".jp-Collapser, a.anchor-link, .jp-OutputArea script, .jp-MarkdownOutput script"):
+        extra.decompose()
+    for link in soup.select("a[href]"):
+        link["href"] = redirected(link["href"], links)
+    for area in soup.select(".jp-MarkdownOutput"):
+        set_formulas(area)
+    return soup
+
+
+@lru_cache(maxsize=1)
+def cells_exporter():
+    """Return the exporter that renders cells and nothing else."""
+    from nbconvert import HTMLExporter
+
+    return HTMLExporter(raw_template=CELLS_ONLY, exclude_input_prompt=True, exclude_output_prompt=True, log=quiet_log())
+
+
+def quiet_log() -> logging.Logger:
+    """Return a log for nbconvert, which misses the alt texts that are set after it is done."""
+    log = logging.getLogger("xlbook.nbconvert")
+    log.setLevel(logging.ERROR)
+    return log
+
+
+def redirected(address: str, links: Mapping[str, str]) -> str:
+    """Return a relative link with its beginning replaced.
+
+    >>> redirected("../docs/glossary.md#bpe", {"../docs/glossary.md": "glossary.html"})
+    'glossary.html#bpe'
+    """
+    for old, new in links.items():
+        if address == old or address.startswith((f"{old}#", f"{old}?")):
+            return new + address[len(old) :]
+    return address
+
+
+def set_formulas(area) -> None:
+    """Replace the formulas in rendered markdown, ``$x$`` and ``$$x$$``, by MathML; code stays as it is."""
+    from bs4 import BeautifulSoup
+
+    for text in area.find_all(string=FORMULA):
+        if text.find_parent(["code", "pre", "math"]):
+            continue
+        pieces, at = [], 0
+        for match in FORMULA.finditer(text):
+            pieces += [str(text)[at : match.start()], formula(match[1] or match[2], block=bool(match[1]))]
+            at = match.end()
+        parts = [escape(p) if n % 2 == 0 else p for n, p in enumerate([*pieces, str(text)[at:]])]
+        text.replace_with(BeautifulSoup("".join(parts), "html.parser"))
+
+
+def formula(tex: str, *, block: bool) -> str:
+    """Return a formula as MathML, or as its TeX source where ``latex2mathml`` is not installed or does not know it."""
+    plain = f'<code class="tex">{escape(tex)}</code>'
+    try:
+        from latex2mathml.converter import convert
+    except ImportError:
+        return plain
+    try:
+        markup = convert(tex.strip(), display="block" if block else "inline")
+    except Exception:  # it has a dozen errors without a common base; the source is shown then
+        return plain
+    unknown = re.search(r"<mi>\\", markup)
+    return plain if unknown else markup.replace("<math ", f'<math alttext="{escape(tex.strip())}" ', 1)
+
+
+def escape(text: str) -> str:
+    """Return text for HTML, also inside an attribute."""
+    import html
+
+    return html.escape(text, quote=True)
+
+
+def asset(name: str) -> str:
+    """Return the text of a file of ``xlbook/data/web``, such as ``course.css``."""
+    return (files("xlbook") / "data" / "web" / name).read_text(encoding="utf-8")
+
+
+def code_colours() -> str:
+    """Return the style sheet for highlighted code, light and dark."""
+    from pygments.formatters import HtmlFormatter
+
+    light = HtmlFormatter(style="default").get_style_defs(".highlight")
+    dark = HtmlFormatter(style="github-dark").get_style_defs('[data-theme="dark"] .jp-InputArea .highlight')
+    return "\n".join(line for line in f"{light}\n{dark}".splitlines() if "background" not in line or ".hll" in line)
+
+
+def write(file: Path, text: str) -> Path:
+    """Write a text file and its folder.
+
+    Raises:
+        EditionError: if the disk refuses it.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise EditionError(f"{file} cannot be written ({error.strerror}). Name another folder: --out DIR") from error
+    return file

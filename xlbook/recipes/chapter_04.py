@@ -1,0 +1,55 @@
+"""English and fake English in one tiny masked language model: what puts the two into one space, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from xlbook import fake_english, recipes
+from xlbook.training import Settings
+
+TRAIN, TEST, PIECES, WORDS = 500, 500, 512, 10
+"""Verse openings to learn from, others to find again, pieces a language, words an opening."""
+STEPS, BATCH, RATE = 1600, 64, 6e-3
+"""Updates, sequences in an update, peak learning rate at width 64; wider models take a smaller one in proportion."""
+
+
+def run(condition: fake_english.Condition, seed: int, *, device: str = "cpu") -> dict:
+    """Train one model and return its scores, rounded."""
+    corpus = fake_english.text(train=TRAIN, test=TEST, pieces=PIECES, words=WORDS)
+    settings = Settings(steps=STEPS, batch_size=BATCH, learning_rate=RATE * 64 / condition.width, seed=seed)
+    model, history = fake_english.train(corpus, condition, settings, device=device)
+    scores = fake_english.measure(model, corpus)
+    rounded = {name: np.round(value, 4).tolist() for name, value in scores.items()}
+    return rounded | {"curve": np.round(history.losses[24::25], 3).tolist()}
+
+
+def rows(device: str) -> dict[str, Callable[[int], dict]]:
+    """Return the members of the experiment by name: functions of the seed that return scores."""
+    return {
+        name: lambda seed, condition=condition: run(condition, seed, device=device)
+        for name, condition in fake_english.ablations().items()
+    }
+
+
+def summary() -> list[dict]:
+    """Return one line a row of the stored results: means over seeds at each seed's best layer."""
+    lines = []
+    for row, members in recipes.by_row("04").items():
+        scores = [one["scores"] for one in members]
+        found = [fake_english.best(s["retrieval"]) for s in scores]
+        lines.append(
+            {
+                "row": row,
+                "seeds": len(members),
+                "retrieval": float(np.mean(found)),
+                "lowest": min(found),
+                "highest": max(found),
+                "centred": float(np.mean([fake_english.best(s["centred"]) for s in scores])),
+                "words": float(np.mean([fake_english.best(s["words"]) for s in scores])),
+                "loss": float(np.mean([s["loss"] for s in scores])),
+                "train loss": float(np.mean([s["train loss"] for s in scores])),
+            }
+        )
+    return lines
