@@ -34,6 +34,16 @@ def test_a_chapter_is_run_counted_and_written(chapter, tmp_path):
     assert "Claim holds" in str(nbformat.read(tmp_path / "out" / "99_test.ipynb", as_version=4))
 
 
+def test_a_page_needs_no_network():
+    page = notebook("1 + 1")
+    page.cells.append(
+        nbformat.v4.new_markdown_cell("The root is $\\sqrt{d}$; a price of `$5` is no formula, nor is $5.")
+    )
+    page = course.to_html(page, "test")
+    assert "<math" in page and "\\sqrt" not in page.replace('alttext="\\sqrt{d}"', "") and "<code>$5</code>" in page
+    assert "<script" not in page and "cdnjs" not in page and '<link href="http' not in page
+
+
 def test_a_chapter_that_fails_is_written_with_its_error(chapter, tmp_path):
     result = course.run_chapter(chapter("print('so far')", "1 / 0", "print('never')"), tmp_path / "out")
     assert "ZeroDivisionError" in result.error

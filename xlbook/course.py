@@ -158,27 +158,23 @@ def count_claims(notebook) -> int:
 
 
 def to_html(notebook, title: str) -> str:
-    """Render a notebook as one HTML page, with the alt text of its figures."""
+    """Render a notebook as one HTML page that needs no network: alt text on its figures, formulas as MathML."""
     from bs4 import BeautifulSoup
     from nbconvert import HTMLExporter
+
+    from xlbook import pages
 
     exporter = HTMLExporter(template_name="lab", exclude_input_prompt=True, exclude_output_prompt=True)
     page, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
     soup = BeautifulSoup(page, "html.parser")
-    texts = iter(alt_texts(notebook))
+    texts = iter(pages.alt_texts(notebook))
     for image in soup.select("img[src^='data:image/png']"):
         image["alt"] = next(texts, image.get("alt", ""))
+    for script in soup.select("script"):  # they load MathJax, RequireJS and Mermaid from other machines
+        script.decompose()
+    for area in soup.select(".jp-MarkdownOutput"):
+        pages.set_formulas(area)
     return str(soup)
-
-
-def alt_texts(notebook) -> list[str]:
-    """Return the alt texts of all figures in a notebook's outputs, in order."""
-    found = []
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if "image/png" in output.get("data", {}):
-                found.append(output.get("metadata", {}).get("image/png", {}).get("alt", ""))
-    return found
 
 
 def write_index(results: Sequence[Result], out: Path) -> Path:

@@ -16,8 +16,6 @@ from pathlib import Path
 
 import nbformat
 
-from xlbook.course import alt_texts
-
 TITLE = re.compile(r"\A# (\d\d) · (\S.*)")
 FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$", re.DOTALL)
 NOTE_LABELS = ("Minutes", "Ask first", "Say", "Misunderstanding", "Common question", "If late")
@@ -138,6 +136,16 @@ def soup_of(notebook, links: Mapping[str, str], exporter=None):
     for area in soup.select(".jp-MarkdownOutput"):
         set_formulas(area)
     return soup
+
+
+def alt_texts(notebook) -> list[str]:
+    """Return the alt texts of all figures in a notebook's outputs, in order."""
+    found = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                found.append(output.get("metadata", {}).get("image/png", {}).get("alt", ""))
+    return found
 
 
 @lru_cache(maxsize=1)
