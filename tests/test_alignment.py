@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny import make_encoder
+from small_encoder import make_encoder
 
 from xlbook import alignment
 from xlbook.metrics import retrieval_accuracy

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from tiny import command, make_body, make_tokenizer
+from small_encoder import command, make_body, make_tokenizer
 from torch import nn
 
 from xlbook.checkpoints import Encoder

@@ -1,7 +1,7 @@
 """Words, their slot tags, and the pieces that carry them: all by hand."""
 
 import pytest
-from tiny import command
+from small_encoder import command
 
 from xlbook.records import IGNORED
 from xlbook.tagging import TAGS, align_labels, first_pieces, word_tags, words
