@@ -13,6 +13,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import psutil
 import pytest
 from hub_server import HubServer, Repo
 
@@ -241,12 +242,14 @@ def test_killed_in_the_middle_leaves_no_entry_and_the_next_fetch_tidies_up(cache
     index.stall = threading.Event()
     process = in_another_process("sources.fetch('tiny')")
     assert index.started.wait(30)
+    pip = psutil.Process(process.pid).children(recursive=True)
     process.kill()  # pip itself goes on for a moment, as after a real kill -9
     process.communicate()
     left = [f for f in (cache / "sources").iterdir() if f.is_dir()]
     assert not sources.is_cached("tiny") and len(left) == 1 and left[0].name.startswith(".")
     index.stall.set()
     index.stall = None
+    psutil.wait_procs(pip, timeout=60)  # it writes until then
     entry = fetch("tiny")
     assert [f for f in (cache / "sources").iterdir() if f.is_dir()] == [entry]
 
