@@ -3,6 +3,7 @@
 A conftest reaches only the folders below it: what notebooks under nbval need stands in the root ``conftest.py``.
 """
 
+import gc
 import os
 
 import pytest
@@ -68,3 +69,23 @@ def own_cache(request, monkeypatch, tmp_path):
     monkeypatch.setenv("PIP_TIMEOUT", "5")
     monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
     monkeypatch.setenv("PIP_DISABLE_PIP_VERSION_CHECK", "1")
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Tiny matrices: more threads than one only wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def quick(one_thread):
+    """Train with one thread, and spare the garbage collection at the end of each fit the imported modules."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()

@@ -1,8 +1,11 @@
 """An independent writer of tiny ``E5S1`` files, from the format's documentation, and a tiny model to put into them."""
 
 import struct
+from pathlib import Path
 
 import numpy as np
+
+from xlbook.checkpoints import Encoder, convert_e5, load
 
 HIDDEN, LAYERS, HEADS, FEED_FORWARD, POSITIONS, TYPES = 64, 2, 4, 96, 64, 2
 WORDS = ["▁turn", "▁on", "▁off", "▁the", "▁light", "▁tur", "n", "ing", "▁lights", "s", "▁kitchen", "▁開", "燈", "▁ligh"]
@@ -71,3 +74,11 @@ def e5_file(pieces, tensors, *, normalization=(("\u00a0", " "), ("\uff21", "A"))
         head += struct.pack("<BIQQ", int(is_quantized(name)), tensor.size, at, len(bodies[name]))
         at += len(bodies[name])
     return head + b"".join(bodies.values())
+
+
+def tiny_encoder(folder: Path) -> Encoder:
+    """Return a random encoder of two layers that went through a file and its conversion in a folder."""
+    pieces = vocabulary()
+    (folder / "tiny.bin").write_bytes(e5_file(pieces, weights(len(pieces))))
+    convert_e5(folder / "tiny.bin", folder / "model")
+    return load(str(folder / "model"))

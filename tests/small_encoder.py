@@ -1,5 +1,6 @@
 """A tiny random encoder with a tokenizer of its own, for tests that train, and commands in it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -25,6 +26,16 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
     )
+
+
+def word_level(pieces: Sequence[str], **options) -> PreTrainedTokenizerFast:
+    """Return a tokenizer that takes each word between spaces as one of these pieces, with ``<s>`` and ``</s>``."""
+    backend = Tokenizer(models.WordLevel({p: i for i, p in enumerate(pieces)}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend.post_processor = processors.TemplateProcessing("<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
+    names = {"cls": "<s>", "sep": "</s>", "pad": "<pad>", "unk": "<unk>", "mask": "<mask>"}
+    tokens = {f"{name}_token": piece for name, piece in names.items()}
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **tokens, **options)
 
 
 def make_body() -> BertModel:

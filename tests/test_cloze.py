@@ -5,9 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from small_encoder import word_level
 from torch import nn
-from transformers import PreTrainedTokenizerFast
 
 from xlbook.cloze import (
     Neighbours,
@@ -26,17 +25,7 @@ MASK = 4
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    backend = Tokenizer(models.WordLevel({p: i for i, p in enumerate(PIECES)}, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    backend.post_processor = processors.TemplateProcessing("<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
-    names = {
-        "cls_token": "<s>",
-        "sep_token": "</s>",
-        "pad_token": "<pad>",
-        "unk_token": "<unk>",
-        "mask_token": "<mask>",
-    }
-    return PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=32, **names)
+    return word_level(PIECES, model_max_length=32)
 
 
 class Fixed(nn.Module):

@@ -26,13 +26,7 @@ SCRIPTS = "en zh ru ko ar hi el he th ka".split()
 """One language for each of ten scripts."""
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny matrices: more threads than one only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def randomized(module: nn.Module) -> nn.Module:

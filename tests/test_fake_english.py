@@ -42,13 +42,7 @@ ROWS = tuple(tuple(RNG.integers(0, V, size=RNG.integers(4, 9)).tolist()) for _ i
 SMALL = Text(ROWS[:16], ROWS[16:], V)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny matrices: more threads than one only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # --- text -------------------------------------------------------------------------------------------------------------

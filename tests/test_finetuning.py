@@ -1,6 +1,5 @@
 """Fine-tuning on a tiny random encoder: labels by hand, padding, freezing, probes equal to scikit-learn, transfer."""
 
-import gc
 from collections import Counter
 from pathlib import Path
 
@@ -45,16 +44,7 @@ LAYER, EMBEDDINGS_BESIDE_WORDS = 2224, 16 * (200 + 2) + 2 * 16
 """Parameters of one tiny layer: 4 * (16 * 16 + 16) + 2 * (16 + 16) + 16 * 32 + 32 + 32 * 16 + 16."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    """Train with one thread, and spare the garbage collection at the end of each fit the imported modules."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from small_encoder import word_level
 from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFast
 
 from xlbook import masking, training
@@ -20,18 +20,7 @@ MASK, FIRST = 4, 5
 @pytest.fixture(scope="module")
 def tokenizer():
     """A hundred pieces: five special ones, forty that begin words, fifty-five that go on."""
-    table = {p: i for i, p in enumerate(PIECES)}
-    backend = Tokenizer(models.WordLevel(table, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    backend.post_processor = processors.TemplateProcessing("<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
-    names = {
-        "cls_token": "<s>",
-        "sep_token": "</s>",
-        "pad_token": "<pad>",
-        "unk_token": "<unk>",
-        "mask_token": "<mask>",
-    }
-    return PreTrainedTokenizerFast(tokenizer_object=backend, **names)
+    return word_level(PIECES)
 
 
 def batch(rows: int = 400, length: int = 50, *, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,7 +1,5 @@
 """memory: a model with room for a few examples learns the same as one with room for all."""
 
-import gc
-
 import pytest
 import torch
 from torch import nn
@@ -13,16 +11,7 @@ from xlbook.training import Settings, fit
 SETTINGS = Settings(steps=6, batch_size=8, learning_rate=5e-2)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    """One thread, and no garbage collection of the imported modules at the end of each fit."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 class Narrow(nn.Module):

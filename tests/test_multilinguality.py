@@ -1,5 +1,6 @@
 """multilinguality: CKA against its definition, probes on worlds whose answer is known, cards of real languages."""
 
+import e5_writer
 import numpy as np
 import pytest
 
@@ -204,12 +205,4 @@ def test_a_card_needs_a_language(tiny_encoder):
 @pytest.fixture(scope="module")
 def tiny_encoder(tmp_path_factory):
     """A random encoder of two layers: what is counted does not depend on it."""
-    from e5_writer import e5_file, vocabulary, weights
-
-    from xlbook.checkpoints import convert_e5, load
-
-    folder = tmp_path_factory.mktemp("card")
-    pieces = vocabulary()
-    (folder / "tiny.bin").write_bytes(e5_file(pieces, weights(len(pieces))))
-    convert_e5(folder / "tiny.bin", folder / "model")
-    return load(str(folder / "model"))
+    return e5_writer.tiny_encoder(tmp_path_factory.mktemp("card"))

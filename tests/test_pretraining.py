@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from dying import KILLED, scorer_that_dies
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertModel
 
 from xlbook import checkpoints, cli, multitext, pretraining, recipes, training
@@ -26,8 +27,6 @@ from xlbook.recipes import chapter_03
 from xlbook.records import IGNORED, Pair
 from xlbook.training import Settings
 
-KILLED = 23
-"""Exit code of the child process that is killed in the middle of training."""
 VERBS = {"en": ["open", "close", "stop", "start"], "xx": ["avaa", "sulje", "seis", "alku"]}
 NOUNS = {"en": ["door", "window", "light", "lamp", "fan"], "xx": ["ovi", "ikkuna", "valo", "lamppu", "tuuli"]}
 
@@ -242,16 +241,8 @@ def run(lm, tokenizer, folder, scorer=lambda: {"score": 0.5}):
 
 def run_until_killed(folder: str, pieces: str) -> None:
     """Train in this process and end it without any tidying at the third evaluation, update 12."""
-    evaluations = []
-
-    def scorer() -> dict:
-        evaluations.append(1)
-        if len(evaluations) == 3:
-            os._exit(KILLED)
-        return {"score": 0.5}
-
     tokenizer = AutoTokenizer.from_pretrained(pieces)
-    run(model(tokenizer, dropout=0.1), tokenizer, folder, scorer)
+    run(model(tokenizer, dropout=0.1), tokenizer, folder, scorer_that_dies())
 
 
 def child(*arguments: str, **environment: str) -> subprocess.CompletedProcess:

@@ -1,11 +1,10 @@
 """representations: pooling, batching and geometry against NumPy by hand."""
 
+import e5_writer
 import numpy as np
 import pytest
 import torch
-from e5_writer import e5_file, vocabulary, weights
 
-from xlbook.checkpoints import convert_e5, load
 from xlbook.representations import (
     POOLINGS,
     center,
@@ -38,22 +37,12 @@ RNG = np.random.default_rng(0)
 A, B = RNG.normal(size=(5, 8)).astype(np.float32), RNG.normal(size=(7, 8)).astype(np.float32)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny matrices: more threads than one only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("e5")
-    pieces = vocabulary()
-    (folder / "tiny.bin").write_bytes(e5_file(pieces, weights(len(pieces))))
-    convert_e5(folder / "tiny.bin", folder / "model")
-    return load(str(folder / "model"))
+    return e5_writer.tiny_encoder(tmp_path_factory.mktemp("e5"))
 
 
 # --- pooling ----------------------------------------------------------------------------------------------------------
@@ -265,6 +254,15 @@ def test_layer_vectors_leave_special_tokens_and_prefix_out(tiny):
         states = tiny.model(**batch).last_hidden_state[0]
     assert np.allclose(found, states[1 + before : -1].mean(dim=0), atol=1e-5)
     assert not np.allclose(found, states.mean(dim=0), atol=1e-3)
+
+
+def test_layer_vectors_switch_dropout_off_and_the_mode_back(tiny):
+    still = layer_vectors(tiny, TEXTS)
+    tiny.model.train()
+    try:
+        assert np.array_equal(layer_vectors(tiny, TEXTS), still) and tiny.model.training
+    finally:
+        tiny.model.eval()
 
 
 def test_layer_vectors_want_a_list(tiny):

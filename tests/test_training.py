@@ -1,6 +1,5 @@
 """Training: what one step does by hand, the order of examples, resuming after a kill, early stopping, silence."""
 
-import gc
 import itertools
 import os
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dying import KILLED, scorer_that_dies
 from torch import nn
 
 from xlbook import training
@@ -27,20 +27,9 @@ from xlbook.training import (
 )
 
 WORDS, CLASSES = 21, 3
-KILLED = 17
-"""Exit code of the child process that is killed in the middle of training."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    """Train with one thread, and spare the garbage collection at the end of each fit the imported modules."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 class Tiny(nn.Module):
@@ -311,15 +300,7 @@ def resumable(model: nn.Module, folder: Path, scorer) -> History:
 
 def run_until_killed(folder: str) -> None:
     """Train in this process and end it without any tidying at the third evaluation, update 12."""
-    evaluations = []
-
-    def scorer() -> dict:
-        evaluations.append(1)
-        if len(evaluations) == 3:
-            os._exit(KILLED)
-        return {"score": 0.5}
-
-    resumable(Tiny(), Path(folder), scorer)
+    resumable(Tiny(), Path(folder), scorer_that_dies())
 
 
 def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(tmp_path):

@@ -167,13 +167,9 @@ def to_html(notebook, title: str) -> str:
     exporter = HTMLExporter(template_name="lab", exclude_input_prompt=True, exclude_output_prompt=True)
     page, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
     soup = BeautifulSoup(page, "html.parser")
-    texts = iter(pages.alt_texts(notebook))
-    for image in soup.select("img[src^='data:image/png']"):
-        image["alt"] = next(texts, image.get("alt", ""))
+    pages.describe(soup, notebook)
     for script in soup.select("script"):  # they load MathJax, RequireJS and Mermaid from other machines
         script.decompose()
-    for area in soup.select(".jp-MarkdownOutput"):
-        pages.set_formulas(area)
     return str(soup)
 
 

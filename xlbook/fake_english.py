@@ -20,9 +20,8 @@ from torch import nn
 
 from xlbook import sources, tokenization
 from xlbook.masking import generator_of, mask_tokens
-from xlbook.metrics import retrieval_accuracy
 from xlbook.records import IGNORED
-from xlbook.representations import center, cosine, mean_pool
+from xlbook.representations import mean_pool, retrieval
 from xlbook.training import History, Settings, fit
 
 PAD, FIRST, LAST, MASK = range(4)
@@ -312,9 +311,9 @@ def vectors(model: TinyLM, texts: Sequence[Sequence[int]], language: int) -> np.
     return torch.stack([mean_pool(s, batch["inner"]) for s in model.states(batch)]).cpu().numpy()
 
 
-def found(a: np.ndarray, b: np.ndarray) -> list[list[float]]:
+def found(a: np.ndarray, b: np.ndarray, *, centred: bool = False) -> list[list[float]]:
     """Return, layer by layer, how often a finds its b and b finds its a: (layers, N, D) twice -> pairs of shares."""
-    return [[retrieval_accuracy(s), retrieval_accuracy(s.T)] for s in (cosine(x, y) for x, y in zip(a, b))]
+    return [list(retrieval(x, y, centred=centred)) for x, y in zip(a, b)]
 
 
 @torch.inference_mode()
@@ -340,7 +339,7 @@ def measure(model: TinyLM, corpus: Text) -> dict[str, object]:
     words = [vectors(model, [[i] for i in range(corpus.pieces)], language) for language in (0, 1)]
     return {
         "retrieval": found(a, b),
-        "centred": found(*(np.stack([center(x) for x in side]) for side in (a, b))),
+        "centred": found(a, b, centred=True),
         "words": found(*words),
         "loss": loss(model, corpus.test),
         "train loss": loss(model, corpus.train[: len(corpus.test)]),

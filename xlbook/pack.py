@@ -56,27 +56,22 @@ def pack(folder: Path, *, torch_index: str | None = None, needed: Sequence[str] 
         packages = folder / "packages"
         packages.mkdir(parents=True, exist_ok=True)
         drop_broken(packages)
-        step(1, "this package")
+        room.say(1, "this package")
         own = own_wheel(root, packages)
-        step(2, "what it needs")
+        room.say(2, "what it needs")
         if torch_index:
             download_torch(root, packages, torch_index)
         wanted = resolve(own, root, packages)
-        step(3, f"{len(wanted)} packages")
+        room.say(3, f"{len(wanted)} packages")
         download(wanted, packages)
-        step(4, "data and weights")
+        room.say(4, "data and weights")
         copy_entries(needed, folder / "cache" / "sources")
-        step(5, "notebooks and site")
+        room.say(5, "notebooks and site")
         add_course(folder)
         write_record(folder, own)
     except OSError as error:
         raise PackError(f"{folder} cannot be written ({error.strerror or error}). Name another folder.") from error
     return folder
-
-
-def step(number: int, what: str) -> None:
-    """Tell which step begins."""
-    print(f"[{number}/5] {what}", flush=True)
 
 
 def check_cache(names: Sequence[str]) -> None:

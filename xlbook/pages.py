@@ -124,18 +124,23 @@ def soup_of(notebook, links: Mapping[str, str], exporter=None):
 
     body, _ = (exporter or cells_exporter()).from_notebook_node(notebook)
     soup = BeautifulSoup(body, "html.parser")
-    texts = iter(alt_texts(notebook))
-    for image in soup.select(".jp-OutputArea img[src^='data:image/png']"):
-        image["alt"] = next(texts, "") or image.get("alt", "")
+    describe(soup, notebook)
     for image in soup.select("img[src^='http']"):
         image.replace_with(image.get("alt", ""))
     for extra in soup.select(".jp-Collapser, a.anchor-link, .jp-OutputArea script, .jp-MarkdownOutput script"):
         extra.decompose()
     for link in soup.select("a[href]"):
         link["href"] = redirected(link["href"], links)
+    return soup
+
+
+def describe(soup, notebook) -> None:
+    """Give the figures of a rendered notebook their alt texts, and write its formulas as MathML."""
+    texts = iter(alt_texts(notebook))
+    for image in soup.select(".jp-OutputArea img[src^='data:image/png']"):
+        image["alt"] = next(texts, "") or image.get("alt", "")
     for area in soup.select(".jp-MarkdownOutput"):
         set_formulas(area)
-    return soup
 
 
 def alt_texts(notebook) -> list[str]:

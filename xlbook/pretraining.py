@@ -15,13 +15,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from xlbook import checkpoints, tokenization
+from xlbook import checkpoints, representations, tokenization
 from xlbook.checkpoints import Encoder
 from xlbook.masking import MaskingCollator
-from xlbook.metrics import retrieval_accuracy
 from xlbook.multitext import Corpus
 from xlbook.records import IGNORED, Pair
-from xlbook.representations import center, cosine, embed
+from xlbook.representations import embed
 from xlbook.runtime import did_you_mean
 from xlbook.training import History, Settings, fit, freeze, grouped_by_length
 
@@ -347,9 +346,8 @@ def retrieval(encoder: Encoder, pairs: Sequence[Pair], *, layer: int = -1) -> fl
 
     Mean-pooled vectors, each language centred, cosine; chance is 1 / N for N pairs.
     """
-    a, b = (center(embed(encoder, t, layer=layer, prefix="")) for t in ([p.a for p in pairs], [p.b for p in pairs]))
-    similarity = cosine(a, b)  # (N, N)
-    return float(retrieval_accuracy(similarity) + retrieval_accuracy(similarity.T)) / 2
+    a, b = (embed(encoder, t, layer=layer, prefix="") for t in ([p.a for p in pairs], [p.b for p in pairs]))
+    return sum(representations.retrieval(a, b, centred=True)) / 2
 
 
 def has_bf16(device: str = "cpu") -> bool:

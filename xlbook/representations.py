@@ -71,6 +71,26 @@ def sorted_batches(lengths: Sequence[int], *, batch_size: int) -> Iterator[list[
         yield order[start : start + batch_size]
 
 
+def passes(
+    encoder: Encoder, texts: Sequence[str], *, prefix: str, batch_size: int, max_length: int, hidden_states: bool
+) -> Iterator[tuple[list[int], torch.Tensor, object]]:
+    """Run texts through an encoder in evaluation mode, in length-sorted batches; its mode is restored at the end.
+
+    Yields:
+        Indices of the texts of a batch, the attention mask (B, L), and what the model returned for them.
+    """
+    device, was_training = next(encoder.model.parameters()).device, encoder.model.training
+    tokens = encoder.tokenizer([prefix + t for t in texts], truncation=True, max_length=max_length)["input_ids"]
+    batches = list(sorted_batches([len(t) for t in tokens], batch_size=batch_size))
+    encoder.model.eval()
+    try:
+        for indices in progress(batches, label="embedding", unit="batch"):
+            padded = encoder.tokenizer.pad({"input_ids": [tokens[i] for i in indices]}, return_tensors="pt").to(device)
+            yield indices, padded["attention_mask"], encoder.model(**padded, output_hidden_states=hidden_states)
+    finally:
+        encoder.model.train(was_training)
+
+
 @torch.inference_mode()
 def embed(
     encoder: Encoder,
@@ -107,18 +127,11 @@ def embed(
     reduce = pooling(pool)
     if not len(texts):
         return np.zeros((0, encoder.model.config.hidden_size), np.float32)
-    device = next(encoder.model.parameters()).device
-    was_training = encoder.model.training
-    encoder.model.eval()
-    tokens = encoder.tokenizer([prefix + t for t in texts], truncation=True, max_length=max_length)["input_ids"]
     vectors = np.zeros((len(texts), encoder.model.config.hidden_size), np.float32)
-    batches = list(sorted_batches([len(t) for t in tokens], batch_size=batch_size))
-    for indices in progress(batches, label="embedding", unit="batch"):
-        padded = encoder.tokenizer.pad({"input_ids": [tokens[i] for i in indices]}, return_tensors="pt").to(device)
-        output = encoder.model(**padded, output_hidden_states=layer != -1)
+    options = {"prefix": prefix, "batch_size": batch_size, "max_length": max_length}
+    for indices, mask, output in passes(encoder, texts, **options, hidden_states=layer != -1):
         states = output.last_hidden_state if layer == -1 else output.hidden_states[layer]  # (B, L, D)
-        vectors[indices] = reduce(states, padded["attention_mask"]).float().cpu().numpy()  # (B, D)
-    encoder.model.train(was_training)
+        vectors[indices] = reduce(states, mask).float().cpu().numpy()  # (B, D)
     return vectors
 
 
@@ -150,18 +163,14 @@ def layer_vectors(
     """
     if isinstance(texts, str):
         raise TypeError("layer_vectors() received one string; give a list of texts: layer_vectors(encoder, [text]).")
-    tokens = encoder.tokenizer([prefix + t for t in texts], truncation=True, max_length=max_length)["input_ids"]
     before = len(encoder.tokenizer(prefix, add_special_tokens=False)["input_ids"]) if prefix else 0
-    config, device = encoder.model.config, next(encoder.model.parameters()).device
+    config = encoder.model.config
     vectors = np.zeros((config.num_hidden_layers + 1, len(texts), config.hidden_size), np.float32)
-    batches = list(sorted_batches([len(t) for t in tokens], batch_size=batch_size))
-    for indices in progress(batches, label="embedding", unit="batch"):
-        batch = encoder.tokenizer.pad({"input_ids": [tokens[i] for i in indices]}, return_tensors="pt").to(device)
-        states = encoder.model(**batch, output_hidden_states=True).hidden_states  # layers + 1 times (B, L, D)
-        mask = batch["attention_mask"]
+    options = {"prefix": prefix, "batch_size": batch_size, "max_length": max_length}
+    for indices, mask, output in passes(encoder, texts, **options, hidden_states=True):
         if only_text:
             mask = inner_mask(mask, before)
-        for layer, state in enumerate(states):
+        for layer, state in enumerate(output.hidden_states):  # layers + 1 times (B, L, D)
             vectors[layer, indices] = mean_pool(state, mask).float().cpu().numpy()  # (B, D)
     return vectors
 

@@ -46,24 +46,18 @@ def measured(
     return scores
 
 
-def bits(lm, tokenizer, *, languages: Sequence[str] = COURSE, limit: int = 150) -> dict[str, float]:
-    """Return bits per byte of held-out text for each language, every token hidden once."""
+def bits(model, tokenizer, *, limit: int = 150) -> dict[str, float]:
+    """Return bits per byte of held-out text for each language, every token guessed once.
+
+    Args:
+        model: a masked language model, or a counting baseline of :mod:`xlbook.cloze`.
+        tokenizer: its tokenizer.
+        limit: texts a language.
+    """
     found = {}
-    for code in languages:
+    for code in COURSE:
         texts = multitext.dev_texts(code, "test", limit=limit)
-        guesses = cloze.hidden_log_probabilities(lm, tokenizer, texts)
-        found[f"bits_{code}"] = round(cloze.bits_per_byte(guesses, texts), 4)
-    return found
-
-
-def counting(kind: Callable, corpus: multitext.Corpus, tokenizer, *, limit: int = 150) -> dict[str, float]:
-    """Return bits per byte of a counting baseline on the same texts, counted on the training texts of all languages."""
-    known = cloze.plain_ids(tokenizer, [t for own in corpus.texts.values() for t in own])
-    model, found = kind(known, len(tokenizer)), {}
-    for code in corpus.texts:
-        texts = multitext.dev_texts(code, "test", limit=limit)
-        guesses = [model.log_probabilities(ids) for ids in cloze.plain_ids(tokenizer, texts)]
-        found[f"bits_{code}"] = round(cloze.bits_per_byte(guesses, texts), 4)
+        found[f"bits_{code}"] = round(cloze.judge({"model": model}, tokenizer, texts)["model"][0], 4)
     return found
 
 
@@ -123,7 +117,8 @@ def baseline(name: str, device: str = "cpu") -> Callable[[int], dict]:
             lm = pretraining.tiny_bert(tokenizer, **SIZE, seed=seed).to(device)
             return {"test": measured(lm, tokenizer, "test") | bits(lm, tokenizer)}
         kinds = {"frequency": cloze.Unigram, "neighbours": cloze.Neighbours}
-        return {"test": counting(kinds[name], corpus, tokenizer)}
+        known = cloze.plain_ids(tokenizer, [t for own in corpus.texts.values() for t in own])
+        return {"test": bits(kinds[name](known, len(tokenizer)), tokenizer)}
 
     return one
 
