@@ -448,3 +448,19 @@ def test_the_stored_results_are_whole():
     assert set(chapter_03.summary("tlm", "retrieval")) == set(TARGETS)
     with pytest.raises(ValueError, match="Allowed"):
         chapter_03.summary("frequency", "accuracy")
+
+
+@pytest.mark.parametrize("row", ["mlm", "tlm"])
+def test_the_model_cards_state_what_the_recipe_stored(row):
+    card = Path(checkpoints.__file__).parent / "data" / "pretrained" / row / "README.md"
+    lines = [line.strip("| ").split(" |") for line in card.read_text(encoding="utf-8").splitlines() if line[:1] == "|"]
+    stored = [(row, "loss"), (row, "accuracy"), (row, "bits"), ("frequency", "bits"), ("neighbours", "bits"),
+              (row, "retrieval"), ("untrained", "retrieval")]  # fmt: skip
+    columns = [chapter_03.summary(*one) for one in stored]
+    table = {code.strip(): [cell.strip() for cell in cells if cell.strip()] for code, *cells in lines[2:]}
+    assert list(table) == list(columns[0])
+    for code, cells in table.items():
+        expected = [column[code] for column in columns if code in column]
+        assert [float(c) for c in cells] == [
+            pytest.approx(e, abs=0.51 * 10 ** -len(c.split(".")[1])) for c, e in zip(cells, expected, strict=True)
+        ]
