@@ -147,11 +147,3 @@ def test_the_first_cell_installs_in_colab_only(monkeypatch, colab, there, instal
     if installs:
         name, words = called[0]
         assert name == "pip" and "--only-binary=:all:" in words and f'"xlbook @ git+{ADDRESS}"' in words
-
-
-def test_what_is_installed_from_source_is_what_has_no_wheel():
-    """All other dependencies are installed from wheels, so that no compiler is needed in Colab."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    named = {re.match(r"[\w.-]+", line)[0] for line in project["dependencies"]}
-    assert set(address.SOURCE_ONLY) <= named
-    assert sum(line.count("pip install") for line in address.install_source().splitlines()) == 1

@@ -75,7 +75,7 @@ def test_different_or_no_lengths_are_errors(metric, left, right):
 # --- slots -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(20))
 def test_slot_f1_equals_seqeval(seed):
     predictions, references = random_tags(seed)
     assert slot_f1(predictions, references) == pytest.approx(seqeval.metrics.f1_score(references, predictions))
@@ -98,6 +98,10 @@ def test_slot_f1_counts_whole_slots(predicted, expected):
 def test_slot_f1_is_micro_averaged_over_all_sentences():
     references = [["B-area"], ["B-area", "B-area", "B-area"]]
     assert slot_f1([["B-area"], ["O", "O", "O"]], references) == pytest.approx(2 * 1 * 0.25 / 1.25)
+
+
+def test_without_any_slot_there_is_nothing_to_find():
+    assert slot_f1([["O"]], [["O"]]) == 0.0
 
 
 def test_a_sentence_without_words_is_no_error():

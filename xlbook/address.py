@@ -18,8 +18,6 @@ import nbformat
 
 BRANCH = "main"
 COLAB = "https://colab.research.google.com"
-SOURCE_ONLY = ("seqeval",)
-"""Dependencies that their authors publish as source alone; everything else is installed from wheels."""
 BADGE = re.compile(rf"\[!\[Open in Colab\]\([^)]*\)\]\({COLAB}/github/[^)]*\)")
 WRITTEN = (
     (re.compile(rf"({COLAB}/github/)[\w.-]+/[\w.-]+(/blob/)[\w.-]+(/)"), r"\g<1>{slug}\g<2>{branch}\g<3>"),
@@ -70,11 +68,10 @@ def install_source() -> str:
 
     Wheels only, so that no compiler is needed; what Colab has already is kept if it is new enough.
     """
-    wheels = " ".join(["--only-binary=:all:", *(f"--no-binary={name}" for name in SOURCE_ONLY)])
     return (
         "import sys\nfrom importlib.util import find_spec\n\n"
         'if "google.colab" in sys.modules and not find_spec("xlbook"):  # elsewhere this cell does nothing\n'
-        f'    %pip install -q {wheels} "xlbook @ git+{repository()}"'
+        f'    %pip install -q --only-binary=:all: "xlbook @ git+{repository()}"'
     )
 
 
