@@ -1,9 +1,9 @@
 # make course          run every chapter, write build/course/ (CH=06 runs one)
 # make test            ruff, unit tests, notebook lint, every notebook under nbval
-# make test-all        the same, and the next two: this is what CI runs
+# make test-all        the same, and the next three: this is what CI runs
 # make test-gpu-profile  every notebook in the gpu profile, at toy size, against a Hub on this machine
 # make test-browser    JupyterLab and the pages in Chromium (Debian: apt-get install chromium chromium-driver)
-# make test-colab      every notebook as in Colab: a fresh environment, and nothing but the notebook
+# make test-colab      every notebook as in Colab: a fresh environment, and nothing but the notebook (downloads several GB)
 # make lab             open JupyterLab on chapter 00
 # make editions        learner, solution, instructor, slides and site, into build/editions/ (docs/workshop.md)
 # make test-unit, make test-notebook CH=06      for daily work
@@ -27,7 +27,7 @@ course: fetch
 
 test: lint test-unit test-notebook
 
-test-all: test test-gpu-profile test-browser
+test-all: test test-gpu-profile test-browser test-colab
 
 lint: setup
 	$(BIN)/ruff check .

@@ -4,7 +4,7 @@ the notebook's own first cell installs.
 The cell runs as it is written. git is told that the repository's address is a copy of this checkout, so that pip clones
 the copy, builds its wheel and installs it. Data and weights are those of ``XLBOOK_CACHE``.
 
-Slow, so only on demand: make test-colab
+Slow and large, so a command of its own: make test-colab
 
 - ``COLAB_PYTHON`` names an interpreter; otherwise Python 3.12 is looked for, then the running one is taken;
 - ``TORCH_INDEX`` names the index that torch comes from, such as that of the small CPU builds.
