@@ -250,8 +250,20 @@ def test_the_stored_large_experiment_has_rows_of_the_recipe():
     from xlbook.recipes import chapter_04, chapter_04_full
 
     stored = recipes.by_row("04_full")
-    assert set(stored) <= set(chapter_04_full.rows("cpu"))
-    assert {line["row"] for line in chapter_04.summary("04_full")} == set(stored)
+    assert set(stored) == set(chapter_04_full.rows("cpu"))
+    assert {row: [r["seed"] for r in runs] for row, runs in stored.items()} == dict.fromkeys(stored, [0, 1, 2])
+    assert [line["row"] for line in chapter_04.summary("04_full")] == list(stored)
+
+
+def test_the_objective_is_the_end_of_the_training_curve(monkeypatch):
+    from xlbook.recipes import chapter_04
+
+    scores = {"retrieval": [[0.0, 0.0]], "centred": [[0.0, 0.0]], "words": [[0.0, 0.0]], "loss": 3.0, "train loss": 2.0}
+    curves = ([9.0] * 18 + [1.0, 2.0], [9.0] * 9 + [4.0])  # the last tenth: 1.5 and 4
+    runs = [{"seed": i, "scores": scores | {"curve": curve}} for i, curve in enumerate(curves)]
+    monkeypatch.setattr(recipes, "by_row", lambda number: {"one": runs})
+    (line,) = chapter_04.summary()
+    assert line["objective"] == pytest.approx((1.5 + 4) / 2) and (line["loss"], line["train loss"]) == (3.0, 2.0)
 
 
 @pytest.mark.sources("king-james")

@@ -41,7 +41,11 @@ def rows(device: str) -> dict[str, Callable[[int], dict]]:
 
 
 def summary(number: str = "04") -> list[dict]:
-    """Return one line a row of a recipe's stored results: means over seeds at each seed's best layer."""
+    """Return one line a row of a recipe's stored results: means over seeds at each seed's best layer.
+
+    ``loss`` and ``train loss`` are measured with the same masks in all rows. ``objective`` is where the training curve
+    ends (its last tenth): on what the row itself had to guess, so rows of other corruptions have other tasks.
+    """
     lines = []
     for row, members in recipes.by_row(number).items():
         scores = [one["scores"] for one in members]
@@ -57,6 +61,7 @@ def summary(number: str = "04") -> list[dict]:
                 "words": float(np.mean([fake_english.best(s["words"]) for s in scores])),
                 "loss": float(np.mean([s["loss"] for s in scores])),
                 "train loss": float(np.mean([s["train loss"] for s in scores])),
+                "objective": float(np.mean([np.mean(s["curve"][-len(s["curve"]) // 10 :]) for s in scores])),
             }
         )
     return lines
