@@ -19,8 +19,8 @@ def shares(sizes, power, *, divide=True):
     return {task: n / (sum(raised.values()) if divide else 1) for task, n in raised.items()}
 
 
-def total(losses, s, *, sign=-1, price=0.5):
-    return sum(math.exp(sign * v) * loss + price * v for loss, v in zip(losses, s))
+def total(losses, s, *, sign=-1, price=0.5, factor=1):
+    return sum(factor * math.exp(sign * v) * loss + price * v for loss, v in zip(losses, s))
 
 
 def projected(a, b, *, sign=-1, always=False, power=2):
@@ -46,6 +46,7 @@ WRONG = {
         "price-with-a-minus": lambda losses, s: total(losses, s, price=-0.5),
         "weights-swapped": lambda losses, s: total(losses, s[::-1]),
         "price-not-halved": lambda losses, s: total(losses, s, price=1),
+        "loss-halved": lambda losses, s: total(losses, s, factor=0.5),
     },
     "08.3": {
         "sign-error": lambda a, b: projected(a, b, sign=1),
@@ -54,11 +55,12 @@ WRONG = {
         "nothing-projected": lambda a, b: a,
         "kept-the-wrong-part": lambda a, b: abs(a @ b) / (b @ b) * b,
         "wrong-shape": lambda a, b: a @ b,
+        "nothing-returned": lambda a, b: projected(a, b) if a @ b < 0 else None,
     },
     "08.4": {
         "noise-counted": worse,
         "unequal-compute": lambda rows: worse(rows, than="alone"),
-        "everything": lambda rows: [r["language"] for r in rows],
+        "everything": lambda rows: [r["language"] for r in rows if r["low"] < 0],
         "gains-not-losses": lambda rows: [r["language"] for r in rows if r["joint"] > r["alone longer"]],
     },
 }

@@ -37,6 +37,10 @@ def scales(weights, top=127.0):
     return np.abs(weights).max(axis=1, keepdims=True) / top
 
 
+def divided(weights, scale):
+    return np.round(weights / scale).astype(np.int64).astype(np.int8), scale
+
+
 WRONG = {
     "09.1": {
         "no-target-sentence": lambda t, e, f: mse(t, e),
@@ -60,6 +64,7 @@ WRONG = {
         "end-token-pooled": lambda x, m, b: pool(x, m, b, last=0),
         "sum-instead-of-mean": lambda x, m, b: pool(x, m, b, mean=False),
         "wrong-shape": lambda x, m, b: x.mean(),
+        "end-token-pooled (last place)": lambda x, m, b: x[:, 1 + b : -1].mean(axis=1),
     },
     "09.4": {
         "one-scale-for-all": lambda w: (np.round(w / (np.abs(w).max() / 127)).astype(np.int8), np.abs(w).max() / 127),
@@ -67,10 +72,15 @@ WRONG = {
         "overflow": lambda w: (np.round(w / scales(w, 128.0)).astype(np.int64).astype(np.int8), scales(w, 128.0)),
         "still-floating": lambda w: (np.round(w / scales(w)), scales(w)),
         "unsigned": lambda w: (np.round(np.abs(w) / scales(w)).astype(np.uint8), scales(w)),
+        "sign-not-ignored": lambda w: divided(w, w.max(axis=1, keepdims=True) / 127),
+        "not-symmetric": lambda w: divided(w, np.ptp(w, axis=1, keepdims=True) / 255),
+        "not-divided": lambda w: (w.astype(np.int8), scales(w)),
+        "wrong-shape": lambda w: (divided(w, scales(w))[0], scales(w)[:, 0]),
+        "not-a-pair": lambda w: divided(w, scales(w))[0],
     },
 }
 
 
 @pytest.mark.parametrize(("exercise", "name"), [(e, n) for e, cases in WRONG.items() for n in cases])
 def test_each_mistake_is_named(exercise, name):
-    assert caught(exercise, WRONG[exercise][name]) == name
+    assert caught(exercise, WRONG[exercise][name]) == name.partition(" (")[0]

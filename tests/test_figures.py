@@ -86,6 +86,12 @@ def test_lines_plot_each_series():
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["a", "b"]
 
 
+@pytest.mark.parametrize(("x", "whole"), [((9, 10, 11), True), ((0.0, 0.5, 1.0), False)])
+def test_lines_over_layers_have_no_ticks_between_them(x, whole):
+    (ax,) = lines({"a": (x, (1, 2, 3))}, title="t", xlabel="layer", ylabel="y", alt=ALT).figure.axes
+    assert all(float(tick).is_integer() for tick in ax.get_xticks()) == whole
+
+
 def test_heatmap_shows_the_matrix_and_its_numbers():
     matrix = [[1.0, 0.25, 0.5], [0.0, 0.75, 0.333]]
     (ax,) = heatmap(

@@ -218,6 +218,8 @@ def lines(series: Mapping[str, tuple], *, title: str, xlabel: str, ylabel: str, 
         for name, (x, y) in series.items():
             ax.plot(x, y, marker="o" if len(x) < 20 else "", markersize=4, label=name)
         ax.set(title=title, xlabel=xlabel, ylabel=ylabel, xscale=xscale)
+        if xscale == "linear" and all(float(x).is_integer() for xs, _ in series.values() for x in xs):
+            ax.xaxis.get_major_locator().set_params(integer=True)  # there is no layer 9.5
         ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
 
     return picture(draw, alt)

@@ -42,6 +42,7 @@ def exercise_2(answer) -> None:
         "price-with-a-minus": sum(math.exp(-v) * loss - v / 2 for loss, v in zip(losses, s)),
         "weights-swapped": sum(math.exp(-v) * loss + v / 2 for loss, v in zip(losses, s[::-1])),
         "price-not-halved": sum(math.exp(-v) * loss + v for loss, v in zip(losses, s)),
+        "loss-halved": sum(math.exp(-v) * loss / 2 + v / 2 for loss, v in zip(losses, s)),
     }
     hints = {
         "sign-of-the-weight": "A task with a large variance must count less. Yours counts more.",
@@ -49,6 +50,7 @@ def exercise_2(answer) -> None:
         "price-with-a-minus": "The second term pays for uncertainty. With a minus, uncertainty is rewarded.",
         "weights-swapped": "The first log-variance belongs to the first loss. Yours are the wrong way round.",
         "price-not-halved": "The price is ln of the standard deviation. How does that follow from the log-variance?",
+        "loss-halved": "A half before the loss belongs to squared errors. For a cross-entropy there is none.",
     }
     for name, value in known.items():
         if math.isclose(received, value, rel_tol=1e-6):
@@ -78,6 +80,8 @@ def exercise_3(answer) -> None:
     if not np.allclose(received, [1.0, 1.0]):
         raise Wrong("other", f"For a = {a} and b = {b} the result is [1. 1.]; received {received}.")
     friends = np.asarray(answer(np.array([2.0, 0.0]), np.array([1.0, 1.0])), float)
+    if friends.shape != a.shape:
+        raise Wrong("nothing-returned", "Where the dot product is positive, return a as it is.")
     if not np.allclose(friends, [2.0, 0.0]):
         raise Wrong("always-projects", "Where the dot product is positive, nothing may be taken away.")
 
@@ -102,7 +106,10 @@ def exercise_4(answer) -> None:
     if received in (["ar", "hi", "zh"], ["hi", "zh"], ["hi"]):
         raise Wrong("unequal-compute", "Compare with the single-task model that had the same compute: 'alone longer'.")
     if len(received) == len(rows):
-        raise Wrong("everything", "You named every language. Negative transfer needs joint to be worse than alone.")
+        raise Wrong(
+            "everything",
+            "You named every language. Negative transfer needs an interval that lies below zero, all of it.",
+        )
     if received in (["de"], ["ar", "de"]):
         raise Wrong("gains-not-losses", "You named languages in which joint training is better.")
     if received != ["fi", "hi"]:

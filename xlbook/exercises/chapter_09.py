@@ -89,7 +89,7 @@ def exercise_3(answer) -> None:
         raise Wrong("padding-pooled", "Where the mask is 0 there is no token.")
     if close(received, [[8 / 3], [9 / 2]]):
         raise Wrong("prefix-pooled", "The tokens of the prefix are the same in every text: leave `before` of them out.")
-    if close(received, [[10 / 3], [16 / 3]]) or close(received, [[10 / 3], [11 / 2]]):
+    if any(close(received, [[first], [second]]) for first, second in ((10 / 3, 16 / 3), (10 / 3, 11 / 2), (1.5, 5.5))):
         raise Wrong("end-token-pooled", "The last real token closes the text. In a padded row it is not at the end.")
     if close(received, [[3.0], [4.0]]):
         raise Wrong("sum-instead-of-mean", "Long texts would get long vectors. Divide by the number of tokens.")
@@ -99,7 +99,7 @@ def exercise_3(answer) -> None:
 
 def exercise_4(answer) -> None:
     """A function (weights) -> (int8 array, scales (rows, 1)): symmetric, one scale a row."""
-    weights = np.array([[1.27, -0.639, 0.0], [0.0127, 0.0026, -0.0127]])
+    weights = np.array([[0.639, -1.27, 0.0], [0.0127, 0.0026, -0.0127]])
     received = answer(weights.copy())
     if not isinstance(received, tuple) or len(received) != 2:
         raise Wrong("not-a-pair", "Return the integers and the scales.")
@@ -108,14 +108,27 @@ def exercise_4(answer) -> None:
         raise Wrong(
             "one-scale-for-all", "The second row is a hundred times smaller and is lost. Give each row a scale."
         )
+    if integers.shape != weights.shape or scale.shape != (2, 1):
+        raise Wrong(
+            "wrong-shape",
+            "Integers of shape (2, 3) and scales of shape (2, 1) are needed, so that their product is near the weights; "
+            f"received {integers.shape} and {scale.shape}.",
+        )
     if not np.issubdtype(integers.dtype, np.integer):
         raise Wrong("still-floating", "Rounded floats take as much space as before: convert to int8.")
-    if integers.shape == weights.shape and (integers.astype(int).min() >= 0 or integers.dtype == np.uint8):
+    if integers.astype(int).min() >= 0:
         raise Wrong("unsigned", "Weights are negative, too: use -127 to 127.")
-    expected = np.array([[127, -64, 0], [127, 26, -127]])
-    if close(integers, [[127, -63, 0], [127, 26, -127]]) or close(integers, [[127, -63, 0], [127, 25, -127]]):
+    top, width = weights.max(axis=1, keepdims=True), np.ptp(weights, axis=1, keepdims=True)
+    if close(scale, top / 127):
+        raise Wrong("sign-not-ignored", "The weight that is farthest from zero may be negative. Look at sizes.")
+    if close(scale, width / 255) or close(scale, width / 254):
+        raise Wrong("not-symmetric", "Largest minus smallest is for integers that start anywhere. Here 0 stays 0.")
+    if close(integers, weights.astype(np.int8)):
+        raise Wrong("not-divided", "These weights are all near zero as integers. Divide by the scale first.")
+    expected = np.array([[64, -127, 0], [127, 26, -127]])
+    if close(integers, [[63, -127, 0], [127, 26, -127]]) or close(integers, [[63, -127, 0], [127, 25, -127]]):
         raise Wrong("cut-off-instead-of-rounded", "Converting to int8 cuts the fraction off. Round first.")
-    if np.sign(integers.astype(int))[0, 0] < 0 or np.abs(integers.astype(int)).max() > 127:
+    if integers[1, 0] < 0 or np.abs(integers.astype(int)).max() > 127:
         raise Wrong("overflow", "128 does not fit into int8 and comes back as -128. Divide by 127.")
     if not close(integers, expected) or not close(integers * scale, expected * np.array([[0.01], [0.0001]])):
         raise Wrong(
