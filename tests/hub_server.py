@@ -29,6 +29,8 @@ class Repo:
     revision: str
     files: dict[str, bytes]
     gated: bool = False
+    later: "Repo | None" = None
+    """What `main` holds by now, if its authors went on; otherwise `main` is this commit."""
 
     def entry(self, path: str) -> dict:
         """The listing's record of a file."""
@@ -157,6 +159,8 @@ def answer_hub(owner: HubServer, handler, path: str) -> None:
     if repo is None:
         return refuse(handler, 401, "RepoNotFound", "Repository not found")
     revision = (api[4] if api else file[3]) or "main"
+    if repo.later and revision in (repo.later.revision, "main"):
+        repo = repo.later
     if revision not in (repo.revision, "main"):
         return refuse(handler, 404, "RevisionNotFound", f"Invalid rev id: {revision}")
     if repo.gated and (file or api[3] == "tree"):
@@ -206,7 +210,8 @@ def give_file(owner: HubServer, handler, repo: Repo, path: str) -> None:
 
 def answer_network(owner: HubServer, handler, path: str) -> None:
     """The content network: bytes by hash, whole or from an offset."""
-    stored = {hashlib.sha256(c).hexdigest(): c for r in owner.repositories.values() for c in r.files.values()}
+    commits = [c for r in owner.repositories.values() for c in (r, r.later) if c]
+    stored = {hashlib.sha256(content).hexdigest(): content for c in commits for content in c.files.values()}
     content = stored.get(path.removeprefix("/cdn/"))
     if content is None:
         return refuse(handler, 404, "NotFound", "no such object")

@@ -184,6 +184,13 @@ def refused(repository: Repository = TOY) -> str:
     return str(error.value)
 
 
+def test_a_repository_that_went_on_gives_the_commit_that_is_pinned(server):
+    server.repositories["model", TOY.name].later = Repo("f" * 40, {"config.json": b'{"a": 2}'})
+    folder = hub.snapshot(TOY)
+    assert folder.name == REVISION and (folder / "config.json").read_bytes() == b'{"a": 1}'
+    assert (folder / "model.safetensors").exists()
+
+
 def test_no_such_repository(server):
     message = refused(Repository("somebody/else", REVISION))
     assert f"no such repository at {server.url}" in message and "HF_ENDPOINT" in message
