@@ -115,6 +115,10 @@ def sources_of(notebook, *without):
     return [c.source for c in notebook.cells if c.cell_type == "code" and not set(without) & pages.tags(c)]
 
 
+def texts_of(notebook):
+    return [c.source for c in notebook.cells if c.cell_type == "markdown"]
+
+
 def shown_code(page: Path) -> list[str]:
     """The code that an HTML page shows."""
     soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
@@ -158,6 +162,12 @@ def test_the_learner_gets_no_solution_in_any_form(built):
     exercise = next(c for c in read(built, "learner").cells if "exercise" in pages.tags(c))
     assert exercise.outputs == [] and exercise.execution_count is None
     assert "the answer" not in (built / "slides" / "00_first.html").read_text(encoding="utf-8")
+
+
+def test_the_learner_gets_every_text_the_hints_included(home, built):
+    source = nbformat.read(home / "notebooks" / "00_first.ipynb", as_version=4)
+    assert texts_of(read(built, "learner")) == texts_of(source)
+    assert any("Hint: if it is short" in text for text in texts_of(read(built, "learner")))
 
 
 def test_cells_that_use_an_answer_do_not_stop_the_learner(built):
@@ -204,6 +214,15 @@ def test_stored_chapters_become_editions_with_the_same_code(file):
     leaked = [line for line in lines if line not in elsewhere and json.dumps(line)[1:-1] in text]
     assert leaked == [] and lines
     assert all(c.outputs == [] for c in learner.cells if "exercise" in pages.tags(c))
+    assert texts_of(learner) == texts_of(chapter.notebook) and "<summary>Hint" in "".join(texts_of(learner))
+
+
+@pytest.mark.parametrize("file", STORED, ids=lambda f: f.stem)
+def test_every_stored_picture_says_what_it_shows(file):
+    notebook = pages.read(file).notebook
+    alt = pages.alt_texts(notebook)
+    assert alt and [text for text in alt if len(text.split()) < 5] == []
+    assert not re.search(r"!\[\s*\]\(|<img(?![^>]*\balt=)", "".join(texts_of(notebook)))
 
 
 @pytest.mark.parametrize("file", STORED, ids=lambda f: f.stem)
