@@ -1,6 +1,7 @@
 """A bundle for a room without a network: packed from a small index in a folder, installed without one."""
 
 import ast
+import importlib.metadata
 import json
 import os
 import shutil
@@ -229,9 +230,31 @@ def test_a_failing_pip_is_quoted(bundle, tmp_path, monkeypatch):
 # --- the pre-flight ---------------------------------------------------------------------------------------------------
 
 
-def test_the_preflight_finds_this_python_behind_the_kernel():
+def test_the_preflight_finds_this_python_behind_the_kernel(capfd):
     name, value, fine, _ = preflight.kernel()
     assert name == "kernel" and fine, value
+    assert "WARNING" not in capfd.readouterr().err, "learners would read it as a problem"
+
+
+def test_playgrounds_without_their_controls_are_a_problem(monkeypatch):
+    assert preflight.widgets()[2]
+    versions = {"ipywidgets": "8"}
+
+    def version(name):
+        if name not in versions:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    _, found, fine, remedy = preflight.widgets()
+    assert (found, fine) == ("jupyterlab_widgets is not installed", False) and "pip install" in remedy
+
+
+def test_the_preflight_makes_all_its_checks(monkeypatch):
+    monkeypatch.setattr(preflight, "kernel", lambda: ("kernel", "", True, ""))
+    monkeypatch.setattr(preflight, "encoder", lambda: ("encoder", "", True, ""))
+    names = [name for name, *_ in preflight.checks()]
+    assert names[:3] == ["jupyterlab", "widgets", "kernel"] and names[-3:] == ["free cores", "profile", "encoder"]
 
 
 def test_a_kernel_of_another_environment_is_a_problem(monkeypatch):

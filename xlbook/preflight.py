@@ -18,7 +18,7 @@ COMMANDS_A_SECOND = 15
 
 def checks() -> list[Row]:
     """Return all rows; the encoder, which takes longest, is the last."""
-    return [jupyter(), kernel(), *folders(), cores(), profile(), encoder()]
+    return [jupyter(), widgets(), kernel(), *folders(), cores(), profile(), encoder()]
 
 
 def jupyter() -> Row:
@@ -27,6 +27,15 @@ def jupyter() -> Row:
         return "jupyterlab", importlib.metadata.version("jupyterlab"), True, ""
     except importlib.metadata.PackageNotFoundError:
         return "jupyterlab", "not installed", False, 'python -m pip install "xlbook[lab]"'
+
+
+def widgets() -> Row:
+    """Are the playgrounds' controls installed, and the part of JupyterLab that shows them?"""
+    try:
+        found = {name: importlib.metadata.version(name) for name in ("ipywidgets", "jupyterlab_widgets")}
+    except importlib.metadata.PackageNotFoundError as error:
+        return "widgets", f"{error.name} is not installed", False, 'python -m pip install "xlbook[lab]" ipywidgets'
+    return "widgets", ", ".join(f"{name} {version}" for name, version in found.items()), True, ""
 
 
 def kernel() -> Row:
@@ -38,7 +47,7 @@ def kernel() -> Row:
     notebook = nbformat.v4.new_notebook(cells=[cell])
     remedy = f"{sys.executable} -m ipykernel install --sys-prefix"
     try:
-        NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+        NotebookClient(notebook, timeout=60, kernel_name="python3", extra_arguments=["--log-level=ERROR"]).execute()
     except Exception as error:  # whatever it is: it must become a row with a remedy
         return "kernel", f"{type(error).__name__}: {str(error).strip().splitlines()[-1][:80]}", False, remedy
     prefix = notebook.cells[0].outputs[0].text.strip()
