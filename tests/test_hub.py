@@ -246,7 +246,8 @@ def test_a_transfer_that_is_cut_goes_on_where_it_stopped(server, waits, tmp_path
 
 def test_a_transfer_that_is_cut_again_and_again_leaves_nothing(server, waits, tmp_path):
     server.faults.append(Fault("/cdn/", "cut", times=99))
-    refused()
+    message = refused()
+    assert "could not be reached" in message and "HF_ENDPOINT" in message and "XLBOOK_WHEELS" in message
     assert "model.safetensors" not in cached(tmp_path) and not [n for n in cached(tmp_path) if "incomplete" in n]
 
 
@@ -298,6 +299,12 @@ def test_a_full_disk_is_not_blamed_on_the_network(server, monkeypatch):
     with pytest.raises(SourceError, match="is full") as error:
         hub.snapshot(TOY)
     assert "HF_HOME" in str(error.value)
+
+
+@pytest.mark.parametrize("said", ["No such thing.", "No such thing"])
+def test_an_error_that_nobody_expected_is_quoted_with_what_may_help(said):
+    message = hub.remedy(LookupError(said), TOY)
+    assert message.startswith("LookupError: No such thing. Try again, set HF_ENDPOINT")
 
 
 def test_an_error_from_before_is_not_taken_for_the_reason(server, waits):

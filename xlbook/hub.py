@@ -227,8 +227,8 @@ Python starts); looked for {repository.folder}."
         why = " ".join(str(chain[-1]).split())[:120]
         return f"{endpoint()} could not be reached ({why}). Set HF_ENDPOINT to a mirror or HTTPS_PROXY to your proxy, \
 {bring_it}"
-    said = " ".join(str(error).split())[:300]
-    return f"{type(error).__name__}: {said} Try again, set HF_ENDPOINT to a mirror, {bring_it}"
+    said = " ".join(str(error).split())[:300].rstrip(".")
+    return f"{type(error).__name__}: {said}. Try again, set HF_ENDPOINT to a mirror, {bring_it}"
 
 
 def waiting_time(chain: list[BaseException]) -> str:
