@@ -47,6 +47,7 @@ WRONG = {
         "reset-too-early": lambda ids, end: positions(ids, end, cut=0),
         "reset-at-every-end": at_every_end,
         "counts-from-one": lambda ids, end: positions(ids, end, first=1),
+        "fixed-place": lambda ids, end: [*range(len(ids) // 2), *range(len(ids) - len(ids) // 2)],
     },
     "03.3": {
         "shares-only": lambda sizes, alpha, draws: drawn(sizes, alpha, 1, divide=False),
@@ -54,10 +55,12 @@ WRONG = {
         "alpha-ignored": lambda sizes, alpha, draws: drawn(sizes, 1, draws),
         "not-normalized": lambda sizes, alpha, draws: drawn(sizes, alpha, draws, normalize=False),
         "negative-power": lambda sizes, alpha, draws: drawn(sizes, -alpha, draws),
+        "alpha-misplaced": lambda sizes, alpha, draws: drawn(sizes, 1 - alpha, draws),
     },
     "03.4": {
         "sign": lambda logs, text: sum(logs) / math.log(2) / len(text.encode()),
         "nats": lambda logs, text: -sum(logs) / len(text.encode()),
+        "wrong-way": lambda logs, text: -sum(logs) * math.log(2) / len(text.encode()),
         "characters": lambda logs, text: -sum(logs) / math.log(2) / len(text),
         "per-token": lambda logs, text: -sum(logs) / math.log(2) / len(logs),
         "mean-over-bytes": lambda logs, text: -sum(logs) / len(logs) / math.log(2) / len(text.encode()),
@@ -68,3 +71,8 @@ WRONG = {
 @pytest.mark.parametrize(("exercise", "mistake"), [(e, m) for e, mistakes in WRONG.items() for m in mistakes])
 def test_each_mistake_is_told_by_name(exercise, mistake):
     assert caught(exercise, WRONG[exercise][mistake]) == mistake
+
+
+def test_the_root_alone_is_not_enough():
+    """The first numbers are asked with alpha one half; an answer that always takes the root must not pass."""
+    assert caught("03.3", lambda sizes, alpha, draws: drawn(sizes, 0.5, draws)) == "alpha-misplaced"

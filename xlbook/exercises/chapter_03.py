@@ -41,6 +41,8 @@ def exercise_2(answer) -> None:
         raise Wrong("counts-from-one", "BERT counts positions from 0.")
     if received != [0, 1, 2, 3, 0, 1, 2, 3, 4]:
         raise Wrong("other", f"Expected [0, 1, 2, 3, 0, 1, 2, 3, 4]; received {received}.")
+    if list(answer([0, 7, 8, 9, 6, 2, 2, 5, 2], 2)) != [0, 1, 2, 3, 4, 5, 0, 1, 2]:
+        raise Wrong("fixed-place", "Right for one pair. Where does the second text begin if the first one is longer?")
 
 
 def exercise_3(answer) -> None:
@@ -69,6 +71,12 @@ def exercise_3(answer) -> None:
         )
     if not close(1500 / 900, 5.0):
         raise Wrong("other", f"Expected en 1.667 and hi 5.0; received {received}.")
+    received = dict(answer(dict(sizes), 1.0, 2000))
+    if not close(2.0, 2.0):
+        raise Wrong(
+            "alpha-misplaced",
+            "Right for one half. With alpha 1, though, each text of each language is drawn equally often.",
+        )
 
 
 def exercise_4(answer) -> None:
@@ -83,6 +91,8 @@ def exercise_4(answer) -> None:
         raise Wrong("sign", "Information is never negative: -log p.")
     if is_value(6 * math.log(2) / 6):
         raise Wrong("nats", "These are nats. A bit is log 2 of them.")
+    if is_value(6 * math.log(2) ** 2 / 6):
+        raise Wrong("wrong-way", "A bit is smaller than a nat, so there are more bits than nats: divide by log 2.")
     if is_value(6 / 4):
         raise Wrong("characters", "You divided by characters. In UTF-8 this text has more bytes than characters.")
     if is_value(2.0):
