@@ -210,6 +210,19 @@ def test_the_loss_falls(corpus, tokenizer):
     assert sum(history.losses[-5:]) < 0.7 * sum(history.losses[:5])
 
 
+def test_exponent_and_masks_reach_the_training(tokenizer, monkeypatch):
+    """What ``pretrain`` is told of languages and masks is what the training is given."""
+    given = {}
+    monkeypatch.setattr(pretraining, "fit", lambda lm, examples, collate, settings, **o: given.update(o, mask=collate))
+    examples = [{"input_ids": [0] * 5, "language": "en" if i < 90 else "hi", "kind": "mlm"} for i in range(100)]
+    settings = Settings(steps=1, batch_size=20, seed=3)
+    pretrain(model(tokenizer), tokenizer, examples, settings, alpha=0.0, share=0.4, whole_words=True)
+    drawn = [i for batch in islice(given["batches"], 200) for i in batch]
+    assert sum(i < 90 for i in drawn) / len(drawn) == pytest.approx(0.5, abs=0.03)
+    mask = given["mask"]
+    assert (mask.share, mask.whole_words, mask.seed) == (0.4, True, 3)
+
+
 def test_translations_help_to_guess_what_is_hidden(corpus, tokenizer):
     """With true translations the loss ends lower than with shuffled ones: nothing else tells which words are hidden."""
     settings, last, held = Settings(steps=250, batch_size=20, learning_rate=5e-3), {}, corpus.pairs["xx"]
