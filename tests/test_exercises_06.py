@@ -63,7 +63,8 @@ WRONG = {
         "never-stops": lambda s, p: (s.index(max(s)), len(s) - 1),
         "keeps-the-last": lambda s, p: stop(s, p, keep="last"),
         "stops-too-early": lambda s, p: stop(s, p, off=1),
-        "ties-count-as-progress": lambda s, p: (5, 5 + p) if len(s) == 7 else stop(s, p, equal=True),
+        "stops-too-late": lambda s, p: stop(s, p, off=-1),
+        "ties-count-as-progress": lambda s, p: stop(s, p, equal=True),
     },
     "06.4": {
         "oracle": lambda r, t: choose(r, t, by=lambda x: sum(x[c] for c in t)),
@@ -77,3 +78,16 @@ WRONG = {
 @pytest.mark.parametrize(("exercise", "name"), [(e, n) for e, cases in WRONG.items() for n in cases])
 def test_each_mistake_is_named(exercise, name):
     assert caught(exercise, WRONG[exercise][name]) == name
+
+
+def test_a_single_loop_over_the_records_is_not_enough():
+    def one_pass(records, held):
+        train, test = [], []
+        for text, template in records:
+            if template not in held:
+                train.append(text)
+            elif text not in train:
+                test.append(text)
+        return train, test
+
+    assert caught("06.1", one_pass) == "same-text-in-both"

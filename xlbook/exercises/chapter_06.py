@@ -9,7 +9,7 @@ from xlbook.exercises import Wrong
 
 def exercise_1(answer) -> None:
     """A function (records, test_templates) -> (training texts, test texts) that shares no template and no text."""
-    records = [("on", "t1"), ("light on", "t1"), ("on", "t2"), ("switch on", "t2"), ("off", "t3")]
+    records = [("on", "t2"), ("on", "t1"), ("light on", "t1"), ("switch on", "t2"), ("off", "t3")]
     received = answer(list(records), {"t2"})
     if not isinstance(received, tuple) or len(received) != 2:
         raise Wrong("not-two-lists", "Return two lists: training texts and test texts.")
@@ -51,6 +51,11 @@ def exercise_3(answer) -> None:
     scores = [0.5, 0.6, 0.6, 0.7, 0.65, 0.7, 0.9]
     kept, last = answer(list(scores), 2)
     if (kept, last) == (6, 6):
+        kept, last = answer([0.5, 0.6, 0.4, 0.3, 0.2, 0.9], 2)
+        if last == 3:
+            raise Wrong("ties-count-as-progress", "An equal score is no improvement; the count does not start again.")
+        if last == 4:
+            raise Wrong("stops-too-late", "Patience 2 ends training at the second evaluation without a new best score.")
         raise Wrong("never-stops", "You looked at all scores. Training stops when patience runs out.")
     if (kept, last) == (5, 5):
         raise Wrong("keeps-the-last", "You keep the last model. Keep the best one.")
