@@ -20,6 +20,8 @@ from xlbook.multilinguality import (
     sample_pairs,
     shared_strings,
 )
+from xlbook.records import Pair
+from xlbook.representations import retrieval
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 6)) @ RNG.normal(size=(6, 6)) + 3
@@ -178,6 +180,11 @@ def test_amounts_of_the_course_languages(code):
 
 
 @pytest.mark.sources("commands", "interface")
+def test_english_lacks_no_dictionary_but_has_nothing_to_be_compared_with():
+    assert amounts("en")[1] == ["English is the source: no translation, no retrieval"]
+
+
+@pytest.mark.sources("commands", "interface")
 def test_a_card_says_what_is_missing(tiny_encoder):
     card = multilinguality.language_card(tiny_encoder, "sw", layer=1, known={})
     assert card.facts["name"] == "Swahili" and card.measures == {} and card.neighbours == ()
@@ -194,6 +201,20 @@ def test_a_card_of_a_language_outside_the_course(tiny_encoder):
     table = {row["what"]: row["value"] for row in card.rows()}
     assert table["name"] == "Swedish" and "de (" in table["neighbours"] and "natural" in table["missing"]
     assert card.missing == ("no natural test commands: the report card cannot have this language",)
+
+
+def test_a_card_measures_at_its_layer_and_names_the_directions(tiny_encoder, monkeypatch):
+    english, noise = np.random.default_rng(7).normal(size=(2, FEWEST, 8))
+    placed = {"e": english, "o": english + noise}
+    pairs = [Pair(f"e{i}", f"o{i}", f"key{i}") for i in range(FEWEST)]
+    monkeypatch.setattr(multilinguality, "amounts", lambda code: ({}, []))
+    monkeypatch.setattr(multilinguality, "sample_pairs", lambda code, limit, split: pairs)
+    monkeypatch.setattr(
+        multilinguality, "layer_vectors", lambda _, texts: [np.ones((FEWEST, 8)), placed[texts[0][0]], english]
+    )
+    measures = multilinguality.language_card(tiny_encoder, "sv", layer=1, known={}).measures
+    there, back = retrieval(english, english + noise, centred=True, k=10)
+    assert there != back and (measures["retrieval from English"], measures["retrieval to English"]) == (there, back)
 
 
 @pytest.mark.sources("commands", "interface")

@@ -203,7 +203,12 @@ def amounts(code: str) -> tuple[dict[str, int], list[str]]:
             interface_pairs,
             "no interface strings: no retrieval, no tokenizer figures",
         ),
-        "names in the lexicon": (lexicon_pairs, "not in CLDR: no word translation"),
+        "names in the lexicon": (
+            lexicon_pairs,
+            "English is the source: no translation, no retrieval"
+            if code == SOURCE
+            else "not in CLDR: no word translation",
+        ),
         "command templates": (template_count, "no command templates: nothing to teach or test intents with"),
         "natural test commands": (natural_count, "no natural test commands: the report card cannot have this language"),
     }
