@@ -7,7 +7,7 @@ Shapes: N texts (or pairs of translations), D width, one array of shape (layers 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,20 @@ def mean_retrieval(vectors: Mapping[str, np.ndarray], targets: Sequence[str], **
     """
     each = [[retrieval(e, x, **way) for e, x in zip(vectors[SOURCE], vectors[c], strict=True)] for c in targets]
     return np.mean(each, axis=0)
+
+
+def by_layer(measure: Callable[..., float], vectors: Mapping[str, np.ndarray], **options) -> list[float]:
+    """Return a measure of every layer, from the embeddings up.
+
+    Args:
+        measure: takes language -> vectors of one layer, shape (N, D), such as :func:`own_language_neighbours`.
+        vectors: language -> vectors at all layers, shape (layers + 1, N, D).
+        **options: passed on to the measure.
+
+    >>> by_layer(lambda v: float(v["en"].sum()), {"en": np.array([[[1.0, 2.0]], [[3.0, 4.0]]])})
+    [3.0, 7.0]
+    """
+    return [measure({c: v[i] for c, v in vectors.items()}, **options) for i in range(len(vectors[SOURCE]))]
 
 
 def spelling_similarity(a: Sequence[str], b: Sequence[str]) -> np.ndarray:

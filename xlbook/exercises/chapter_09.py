@@ -111,7 +111,7 @@ def exercise_4(answer) -> None:
     if integers.shape != weights.shape or scale.shape != (2, 1):
         raise Wrong(
             "wrong-shape",
-            "Integers of shape (2, 3) and scales of shape (2, 1) are needed, so that their product is near the weights; "
+            "Integers of shape (2, 3) and scales of shape (2, 1) are needed: their product is near the weights; "
             f"received {integers.shape} and {scale.shape}.",
         )
     if not np.issubdtype(integers.dtype, np.integer):
