@@ -399,6 +399,22 @@ def test_what_the_command_refuses(options, message, tmp_path):
     assert done.exit_code != 0 and message in done.output, done.output
 
 
+def test_what_the_command_is_told_reaches_the_training(files, tmp_path, monkeypatch):
+    told = {}
+
+    def listening(name):
+        inner = getattr(pretraining, name)
+        monkeypatch.setattr(pretraining, name, lambda *a, **o: told.update({name: o}) or inner(*a, **o))
+
+    listening("make_tokenizer")
+    listening("pretrain")
+    options = ["--alpha", "0.125", "--share", "0.25", "--whole-words"]
+    done = CliRunner().invoke(cli.main, [*files, "--out", str(tmp_path / "out"), *options])
+    assert done.exit_code == 0, done.output
+    assert told["make_tokenizer"]["alpha"] == told["pretrain"]["alpha"] == 0.125
+    assert told["pretrain"]["share"] == 0.25 and told["pretrain"]["whole_words"] is True
+
+
 def test_bf16_where_there_is_none(files, tmp_path, monkeypatch):
     monkeypatch.setattr(pretraining, "has_bf16", lambda device: False)
     done = CliRunner().invoke(cli.main, [*files, "--out", str(tmp_path / "out"), "--bf16"])
