@@ -21,13 +21,14 @@ def chapter(tmp_path):
     return write
 
 
-def test_a_chapter_is_run_counted_and_written(chapter, tmp_path):
+def test_a_chapter_is_run_counted_and_written(chapter, tmp_path, capfd):
     picture = (
         "from xlbook import figures\n"
         "figures.picture(lambda ax: ax.plot([1, 2]), 'A straight line that rises from one to two.')"
     )
     claims = "from xlbook.claims import claim\nclaim('One is less than two.', 1 < 2)\nclaim('So it is.', True)"
     result = course.run_chapter(chapter(claims, picture), tmp_path / "out")
+    assert "WARNING" not in capfd.readouterr().err, "a learner would read it as a problem"
     assert (result.claims, result.error) == (2, "") and result.peak_gb > 0.02
     page = (tmp_path / "out" / "99_test.html").read_text(encoding="utf-8")
     assert 'alt="A straight line that rises from one to two."' in page

@@ -21,6 +21,8 @@ from xlbook.runtime import did_you_mean, hushed, progress
 WIDGET = "application/vnd.jupyter.widget-view+json"
 CELL_SECONDS = 1800
 """A cell that runs longer than this has hung."""
+QUIET_KERNEL = ("--log-level=ERROR",)
+"""For a kernel on this machine: its warning about connections without encryption would look like a problem."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ def run_chapter(file: Path, out: Path) -> Result:
     client = NotebookClient(
         notebook,
         timeout=CELL_SECONDS,
+        extra_arguments=list(QUIET_KERNEL),
         resources={"metadata": {"path": str(file.parent)}},
         on_cell_executed=lambda **_: next(bar, None),
     )

@@ -47,7 +47,7 @@ def kernel() -> Row:
     notebook = nbformat.v4.new_notebook(cells=[cell])
     remedy = f"{sys.executable} -m ipykernel install --sys-prefix"
     try:
-        NotebookClient(notebook, timeout=60, kernel_name="python3", extra_arguments=["--log-level=ERROR"]).execute()
+        NotebookClient(notebook, timeout=60, kernel_name="python3", extra_arguments=list(course.QUIET_KERNEL)).execute()
     except Exception as error:  # whatever it is: it must become a row with a remedy
         return "kernel", f"{type(error).__name__}: {str(error).strip().splitlines()[-1][:80]}", False, remedy
     prefix = notebook.cells[0].outputs[0].text.strip()
