@@ -148,3 +148,5 @@ def test_the_first_cell_installs_in_colab_only(monkeypatch, colab, there, instal
     if installs:
         name, words = called[0]
         assert name == "pip" and "--only-binary=:all:" in words and f'"xlbook @ git+{ADDRESS}"' in words
+        assert "--no-binary" not in words, "every dependency has a wheel: no compiler is needed in Colab"
+        assert sum(line.count("pip install") for line in address.install_source().splitlines()) == 1
